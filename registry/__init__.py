@@ -1,0 +1,1 @@
+"""Registry decides: clinics, scanners, people, model versions, bindings, audit and the CLI root."""

@@ -1,0 +1,133 @@
+"""The only way to the database: one pool a role, and ``tenant()`` as the one entry to a clinic's rows."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool
+
+from registry.core.errors import Forbidden, Unavailable
+from registry.core.settings import Settings
+
+Conn = psycopg.Connection[TupleRow]
+_SESSION = (
+    "-c statement_timeout=30s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s -c timezone=UTC"
+)
+
+# SQLSTATE classes that mean the server is going, full or unreachable; others are about one statement.
+_AWAY = ("08", "57P", "53", "58")
+
+
+class DatabaseAway(Unavailable):
+    """PostgreSQL does not answer."""
+
+    code = "core.database_away"
+    why = "The connection was refused, broke, or no connection became free in time."
+    cure = "Nothing acknowledged is lost. Run radfleet status; the supervisor restarts PostgreSQL by itself."
+
+
+class RoleTooStrong(Forbidden):
+    """The service is connected as a role that row-level security does not bind."""
+
+    code = "core.role_too_strong"
+    why = "A superuser, an owner or a role with BYPASSRLS would see every clinic's rows."
+    cure = "Connect as radfleet_app and radfleet_system, which radfleet up creates, and start again."
+
+
+class Database:
+    """Pools of one installation. ``clinic_id`` values are UUIDs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pools: dict[str, ConnectionPool[Conn]] = {}
+        self._lock = threading.Lock()
+
+    def _pool(self, role: str) -> ConnectionPool[Conn]:
+        with self._lock:
+            if role not in self._pools:
+                self._pools[role] = ConnectionPool(
+                    self._settings.dsn(role),
+                    min_size=0,
+                    max_size=12,
+                    timeout=4,
+                    kwargs={"options": _SESSION},
+                    check=ConnectionPool.check_connection,
+                    configure=_refuse_strong_role,
+                    open=True,
+                )
+            return self._pools[role]
+
+    @contextmanager
+    def _transaction(self, role: str) -> Iterator[Conn]:
+        try:
+            with self._pool(role).connection() as conn:
+                yield conn
+        except psycopg.OperationalError as error:
+            if error.sqlstate is not None and not error.sqlstate.startswith(_AWAY):
+                raise
+            raise DatabaseAway("the database does not answer") from error
+
+    @contextmanager
+    def tenant(self, clinic_id: UUID) -> Iterator[Conn]:
+        """One transaction that sees and writes the rows of one clinic, commits at the end, rolls back on error.
+
+        The setting is local to the transaction: a session-wide one would leak to the pool's next borrower.
+        Raises DatabaseAway.
+        """
+        with self._transaction("radfleet_app") as conn:
+            conn.execute("select set_config('radfleet.clinic', %s, true)", (str(clinic_id),))
+            yield conn
+
+    @contextmanager
+    def system(self) -> Iterator[Conn]:
+        """One transaction over the fleet's tables without patient data: look-ups of senders, queue, sweeps."""
+        with self._transaction("radfleet_system") as conn:
+            yield conn
+
+    @contextmanager
+    def monitor(self) -> Iterator[Conn]:
+        """One read-only transaction over the published views."""
+        with self._transaction("radfleet_monitor") as conn:
+            conn.execute("set transaction read only")
+            yield conn
+
+    def listen(self, channel: str) -> "psycopg.Connection[Any]":
+        """A connection of its own that listens on one channel; the caller closes it. Raises DatabaseAway."""
+        try:
+            conn = psycopg.connect(self._settings.dsn("radfleet_system"), autocommit=True)
+            conn.execute(psycopg.sql.SQL("listen {}").format(psycopg.sql.Identifier(channel)))
+        except psycopg.OperationalError as error:
+            raise DatabaseAway("the database does not answer") from error
+        return conn
+
+    def close(self) -> None:
+        """Close every pool."""
+        with self._lock:
+            for pool in self._pools.values():
+                pool.close(timeout=2)
+            self._pools.clear()
+
+
+def _refuse_strong_role(conn: Conn) -> None:
+    row = conn.execute(
+        "select r.rolsuper or r.rolbypassrls or pg_has_role(current_user, d.datdba, 'usage') "
+        "from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()"
+    ).fetchone()
+    conn.commit()
+    if row is None or row[0]:
+        raise RoleTooStrong("this database role is not bound by row-level security")
+
+
+_databases: dict[str, Database] = {}
+
+
+def database(settings: Settings) -> Database:
+    """The process-wide Database of these settings."""
+    key = settings.dsn("radfleet_app")
+    if key not in _databases:
+        _databases[key] = Database(settings)
+    return _databases[key]

@@ -1,0 +1,110 @@
+"""Deployment facts, read once from the environment (prefix RADFLEET_) and never from a file in the tree.
+
+Clinical policy is not here: it lives in rows with an author and a reason.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every limit has a name and stands here, so that a reader can find and question it."""
+
+    instance_bytes_max: int = 1 << 30
+    request_bytes_max: int = 4 << 30
+    request_parts_max: int = 10_000
+    part_header_bytes_max: int = 8_192
+    archive_entries_max: int = 20_000
+    archive_ratio_max: int = 100
+    associations_max: int = 32
+    claims_max: int = 3
+    clinic_in_flight_max: int = 2
+    lease_s: int = 60
+    page_rows: int = 200
+    disk_free_bytes_min: int = 2 << 30
+    delivery_hours_max: int = 72
+
+
+LIMITS = Limits()
+
+
+class Settings(BaseSettings):
+    """Where the parts of one installation live and listen."""
+
+    model_config = SettingsConfigDict(env_prefix="RADFLEET_", extra="ignore")
+
+    home: Path = Path(".radfleet")
+    bind: str = "127.0.0.1"
+    postgres_port: int = 15433
+    mlflow_port: int = 15500
+    ray_port: int = 16379
+    dicom_port: int = 11112
+    http_port: int = 18080
+    # Empty: the embedded PostgreSQL, MLflow and Ray of `radfleet up`. Set: an outside one.
+    database_url: str = ""
+    mlflow_url: str = ""
+    ray_address: str = ""
+    threads: int = 2
+    workers: int = 1
+    lease_s: float = LIMITS.lease_s
+    log_level: str = "info"
+    log_json: bool = False
+    data: Path | None = None
+
+    @property
+    def root(self) -> Path:
+        """The one directory that holds all state of this installation, absolute."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def store_dir(self) -> Path:
+        """Received instances and results, one folder a clinic."""
+        return self.root / "store"
+
+    @property
+    def work_dir(self) -> Path:
+        """Scratch of running attempts; may be emptied when nothing runs."""
+        return self.root / "work"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Verified packages of this node, one folder a digest."""
+        return self.root / "packages"
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Files of mode 0600: database passwords, Ray token, identity key."""
+        return self.root / "secrets"
+
+    @property
+    def log_dir(self) -> Path:
+        """One log file a supervised part."""
+        return self.root / "logs"
+
+    def secret(self, name: str) -> str:
+        """The text of one secret file, or an empty string where it does not exist yet."""
+        path = self.secrets_dir / name
+        return path.read_text().strip() if path.exists() else ""
+
+    def dsn(self, role: str, database: str = "radfleet") -> str:
+        """libpq connection string for one login role; the password stays in its file (mode 0600)."""
+        if self.database_url:
+            return f"{self.database_url.format(role=role, database=database)}"
+        return (
+            f"host=127.0.0.1 port={self.postgres_port} dbname={database} user={role} "
+            f"password={self.secret('db-' + role)} connect_timeout=5"
+        )
+
+    def mlflow_uri(self) -> str:
+        """Tracking and registry URI."""
+        return self.mlflow_url or f"http://127.0.0.1:{self.mlflow_port}"
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return Settings()

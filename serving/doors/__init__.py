@@ -1,0 +1,1 @@
+"""The ways in: DICOM association, HTTP and folder, all through one intake."""

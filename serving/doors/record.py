@@ -1,0 +1,134 @@
+"""Records received objects in the database, and tells the orphan sweep which files have rows."""
+
+import hashlib
+import hmac
+import threading
+import time
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+import psycopg
+
+from registry import scanners_store, secrets
+from registry.core.db import Conn, Database, DatabaseAway
+from registry.core.errors import RadfleetError
+from registry.core.logs import log
+from registry.core.settings import Settings
+from registry.vendors import vendor_key
+from serving.doors import paths_store
+from serving.doors.errors import StudyBusy
+from serving.doors.headers import InstanceFacts
+from serving.doors.intake import Kept
+from serving.studies import studies_store
+from serving.studies.studies_store import Receipt
+
+_SCANNER_CACHE_S = 240.0
+_SCANNER_CACHE_MAX = 10_000
+
+ScannerKey = tuple[UUID, str, str, str, str, float | None]
+
+
+class DatabaseRecorder:
+    """A ``Recorder``: one transaction a message, one savepoint an object. Safe to use from many threads."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._key = bytes.fromhex(secrets.ensure(settings, "patient-key"))
+        self._scanners: dict[ScannerKey, tuple[UUID, float]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, clinic_id: UUID, kept: Sequence[Kept], source: str) -> list[Receipt | RadfleetError]:
+        """Commit the objects of one message. Raises DatabaseAway, StudyBusy: nothing of it is received then."""
+        results: dict[int, Receipt | RadfleetError] = {}
+        fresh: dict[ScannerKey, UUID] = {}
+        # One order of locks for everybody (scanners, then studies, each sorted): two senders cannot deadlock.
+        order = sorted(range(len(kept)), key=lambda i: kept[i].facts.StudyInstanceUID)
+        try:
+            with self._database.tenant(clinic_id) as conn:
+                for key in sorted(
+                    {k for item in kept if (k := _scanner_key(clinic_id, item.facts))}, key=repr
+                ):
+                    if self._cached(key) is None:
+                        fresh[key] = scanners_store.upsert(conn, *key)
+                for i in order:
+                    results[i] = self._one(conn, clinic_id, kept[i], source, fresh)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
+            raise StudyBusy from None
+        self._remember(fresh)
+        return [results[i] for i in range(len(kept))]
+
+    def _one(
+        self, conn: Conn, clinic_id: UUID, item: Kept, source: str, fresh: dict[ScannerKey, UUID]
+    ) -> Receipt | RadfleetError:
+        key = _scanner_key(clinic_id, item.facts)
+        try:
+            with conn.transaction():
+                return studies_store.record_instance(
+                    conn,
+                    clinic_id,
+                    item.facts,
+                    item.stored,
+                    source,
+                    patient_key=self._patient_key(clinic_id, item.facts.PatientID),
+                    scanner_id=(fresh.get(key) or self._cached(key)) if key else None,
+                )
+        except RadfleetError as error:
+            return error
+
+    def _patient_key(self, clinic_id: UUID, patient_id: str) -> bytes | None:
+        """Equality of patients without the value; None where the header names nobody."""
+        if not patient_id:
+            return None
+        return hmac.digest(self._key, clinic_id.bytes + patient_id.encode(), hashlib.sha256)
+
+    def _cached(self, key: ScannerKey) -> UUID | None:
+        with self._lock:
+            found = self._scanners.get(key)
+        return found[0] if found and time.monotonic() - found[1] < _SCANNER_CACHE_S else None
+
+    def _remember(self, fresh: dict[ScannerKey, UUID]) -> None:
+        """Only after the commit: an id of a transaction that was rolled back names no row."""
+        with self._lock:
+            if len(self._scanners) > _SCANNER_CACHE_MAX:
+                self._scanners.clear()
+            self._scanners.update({key: (value, time.monotonic()) for key, value in fresh.items()})
+
+
+def _scanner_key(clinic_id: UUID, facts: InstanceFacts) -> ScannerKey | None:
+    """What makes a scanner; None for objects that workstations make (SR, SEG, secondary captures)."""
+    if facts.Modality != "MR":
+        return None
+    return (
+        clinic_id,
+        vendor_key(facts.Manufacturer),
+        facts.ManufacturerModelName,
+        facts.DeviceSerialNumber,
+        facts.SoftwareVersions,
+        facts.MagneticFieldStrength,
+    )
+
+
+def hint_release(database: Database) -> Callable[[UUID, list[UUID]], None]:
+    """A function that shortens the wait of studies whose association was released (a hint: PS3.4 B.4)."""
+
+    def hint(clinic_id: UUID, studies: list[UUID]) -> None:
+        try:
+            with database.tenant(clinic_id) as conn:
+                studies_store.hint_complete(conn, clinic_id, studies)
+        except DatabaseAway:
+            log().info("door.hint_lost", count=len(studies))
+
+    return hint
+
+
+def known_paths(database: Database) -> Callable[[UUID, Sequence[str]], set[str]]:
+    """What ``Filestore.sweep`` asks: which of these files belong to an instance or a result."""
+    from serving.results import results_store
+
+    def known(clinic_id: UUID, paths: Sequence[str]) -> set[str]:
+        with database.tenant(clinic_id) as conn:
+            return paths_store.known_instances(conn, clinic_id, paths) | results_store.known_objects(
+                conn, clinic_id, list(paths)
+            )
+
+    return known

@@ -1,0 +1,1 @@
+"""Model packages and the Ray Serve engine that runs them."""

@@ -1,0 +1,1 @@
+"""Pixels and geometry: DICOM to volume, acquisition profile, quality features."""

@@ -1,0 +1,76 @@
+"""Serving's long-running processes, one command each: the same commands are the workloads of a cluster."""
+
+import signal
+import threading
+from collections.abc import Callable
+
+import typer
+
+from registry.core import logs
+from registry.core.db import Database, database
+from registry.core.settings import Settings, settings
+
+door = typer.Typer(help="The ways in, each one process.", no_args_is_help=True)
+
+
+def _service(part: str) -> tuple[Settings, Database, Callable[[], bool]]:
+    """Set up one long-running process: logs, database, and a stop flag that SIGTERM and Ctrl-C raise."""
+    its = settings()
+    logs.configure(part, level=its.log_level, as_json=its.log_json)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return its, database(its), stop.is_set
+
+
+@door.command("dicom")
+def door_dicom() -> None:
+    """Receive C-STORE and C-ECHO."""
+    from serving.doors import scp
+
+    its, db, stop = _service("door-dicom")
+    scp.serve(its, db, stop)
+
+
+@door.command("http")
+def door_http() -> None:
+    """Receive STOW-RS."""
+    from serving.doors import http
+
+    its, db, _ = _service("door-http")
+    http.serve(its, db)
+
+
+def work() -> None:
+    """Answer studies: claim, prepare, infer, write results."""
+    from serving.engine import calls, dispatch
+
+    its, db, stop = _service("work")
+    dispatch.loop(dispatch.Worker(its, db, calls.RayEngine(its)), stop)
+
+
+def engine() -> None:
+    """Keep the Ray Serve deployments as they should be, and the node's package cache warm."""
+    from serving.engine import reconcile
+
+    its, db, stop = _service("engine")
+    reconcile.loop(its, db, stop)
+
+
+def deliver() -> None:
+    """Send results out of the outbox."""
+    from serving.results import deliver_loop
+
+    its, db, stop = _service("deliver")
+    deliver_loop.loop(its, db, stop)
+
+
+def sweep() -> None:
+    """Close complete studies, return expired leases, remove orphan files."""
+    from serving.doors.filestore import Filestore
+    from serving.doors.record import known_paths
+    from serving.studies import sweep as sweeping
+
+    its, db, stop = _service("sweep")
+    store = Filestore(its.store_dir, free_bytes_min=0)
+    sweeping.loop(db, lambda: store.sweep(known_paths(db)), stop)

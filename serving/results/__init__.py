@@ -1,0 +1,1 @@
+"""What goes back: findings, SEG, SR, preview, and their delivery."""

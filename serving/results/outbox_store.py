@@ -1,0 +1,174 @@
+"""SQL of the outbox: claim under a lease and a fence, mark, give back, reap, expire.
+
+Delivery is at least once and harmless when repeated, because UIDs are derived. One row is one object for
+one destination, with its own attempts: a batch is never "complete" when one of it failed.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from registry.core.db import Conn
+from registry.core.queue_store import Fenced
+from registry.core.settings import LIMITS
+
+FIRST_WAIT_S = 5
+LONGEST_WAIT_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One leased outbox row with its file and its destination."""
+
+    id: int
+    clinic_id: UUID
+    study_id: UUID
+    job_id: int
+    destination_id: UUID
+    fence: int
+    tries: int
+    object_kind: str
+    path: str
+    size: int
+    kind: str
+    host: str
+    port: int
+    ae_title: str
+    url: str
+
+
+# A hold on the clinic, the scanner or the version, or a suspended clinic: nothing leaves.
+_HELD = """(
+  exists (select 1 from registry.hold h where h.released_at is null and (
+    (h.kind = 'clinic' and h.clinic_id = o.clinic_id)
+    or (h.kind = 'scanner' and h.clinic_id = o.clinic_id and h.target = o.scanner_id::text)
+    or (h.kind = 'version' and h.target = o.digest)))
+  or exists (select 1 from registry.clinic c where c.id = o.clinic_id and c.state = 'suspended'))"""
+
+# First the destination that has waited longest and is not resting, then what waits for it, in the order written:
+# a report refers to its segmentation, so that one goes first. The attempt is counted here: a crash counts too.
+CLAIM = f"""
+with first as (
+  select o.clinic_id, o.destination_id from serving.outbox o
+    join serving.destination d on d.clinic_id = o.clinic_id and d.id = o.destination_id and d.active
+  where o.state = 'ready' and o.next_at <= now() and o.destination_id <> all(%(resting)s::uuid[]) and not {_HELD}
+  order by o.next_at, o.id limit 1),
+candidate as (
+  select o.id from serving.outbox o join first f on f.clinic_id = o.clinic_id and f.destination_id = o.destination_id
+  where o.state = 'ready' and o.next_at <= now() and not {_HELD}
+  order by o.id limit %(batch)s for update of o skip locked)
+update serving.outbox o set state = 'leased', owner = %(owner)s, fence = nextval('registry.fence_seq'),
+  tries = o.tries + 1, lease_until = now() + make_interval(secs => %(lease_s)s)
+from candidate, serving.destination d, serving.result_object r
+where o.id = candidate.id and d.clinic_id = o.clinic_id and d.id = o.destination_id
+  and r.clinic_id = o.clinic_id and r.id = o.result_object_id
+returning o.id, o.clinic_id, o.study_id, o.job_id, o.destination_id, o.fence, o.tries, r.kind as object_kind, r.path,
+  r.size, d.kind, d.host, d.port, d.ae_title, d.url"""  # noqa: S608 - joined from constants of this module only
+
+
+def claim(
+    conn: Conn, owner: str, *, batch: int, resting: list[UUID], lease_s: float = LIMITS.lease_s
+) -> list[Parcel]:
+    """Lease up to ``batch`` rows of one destination that is not in ``resting``; for the system role."""
+    values = {"owner": owner, "batch": batch, "resting": resting, "lease_s": lease_s}
+    with conn.cursor(row_factory=class_row(Parcel)) as cursor:
+        return sorted(cursor.execute(CLAIM, values).fetchall(), key=lambda parcel: parcel.id)
+
+
+PROCEED = f"""
+update serving.outbox o set lease_until = now() + make_interval(secs => %(lease_s)s)
+where o.id = %(id)s and o.fence = %(fence)s and o.state = 'leased' and not {_HELD} returning 1"""  # noqa: S608
+
+
+def proceed(conn: Conn, parcel: Parcel, lease_s: float = LIMITS.lease_s) -> bool:
+    """Extend the lease just before sending; False when a hold was placed or the lease was lost meanwhile."""
+    values = {"id": parcel.id, "fence": parcel.fence, "lease_s": lease_s}
+    return conn.execute(PROCEED, values).fetchone() is not None
+
+
+FINISH = """
+update serving.outbox set state = %(state)s, lease_until = null, owner = null, finished_at = now(), last_code = %(code)s
+where id = %(id)s and fence = %(fence)s and state = 'leased' returning 1"""
+
+# Two objects of one job may end at the same moment in two transactions; the lock lets the second see the first.
+LOCK_JOB = "select pg_advisory_xact_lock(hashtext('serving.outbox'), (%(job_id)s %% 2147483647)::int)"
+
+TRACE = """
+insert into serving.step(clinic_id, study_id, revision, step, detail)
+select j.clinic_id, j.study_id, j.revision, case when s.failed > 0 then 'delivery_failed' else 'delivered' end,
+  jsonb_build_object('delivered', s.delivered, 'failed', s.failed)
+from registry.job j, lateral (
+  select count(*) filter (where o.state = 'delivered') as delivered,
+    count(*) filter (where o.state = 'failed') as failed,
+    count(*) filter (where o.state in ('ready', 'leased')) as waiting
+  from serving.outbox o where o.clinic_id = j.clinic_id and o.job_id = j.id) s
+where j.clinic_id = %(clinic_id)s and j.id = %(job_id)s and s.waiting = 0"""
+
+
+def finish(conn: Conn, parcel: Parcel, state: str, code: str | None = None) -> None:
+    """Mark as ``delivered`` or ``failed``; the last one of a job also writes a step of the trace. Raises Fenced."""
+    conn.execute(LOCK_JOB, {"job_id": parcel.job_id})
+    values = {"id": parcel.id, "fence": parcel.fence, "state": state, "code": code}
+    if conn.execute(FINISH, values).fetchone() is None:
+        raise Fenced("the lease of this delivery is no longer ours")
+    conn.execute(TRACE, {"clinic_id": parcel.clinic_id, "job_id": parcel.job_id})
+
+
+# 5 s, doubled with each try up to an hour, and a fifth of it at random so that a crowd does not return as one.
+# Given up only after a try that failed: what a hold kept back for days still gets its chance.
+RETRY = """
+update serving.outbox set lease_until = null, owner = null, last_code = %(code)s,
+  state = case when %(burn)s and created_at < now() - make_interval(hours => %(hours)s) then 'failed' else 'ready' end,
+  finished_at = case when %(burn)s and created_at < now() - make_interval(hours => %(hours)s) then now() end,
+  tries = tries - case when %(burn)s then 0 else 1 end,
+  next_at = now() + make_interval(secs => case when %(burn)s
+    then least(%(longest_s)s, %(first_s)s * power(2, least(tries, 20) - 1)) * (1 + 0.2 * random()) else 0 end)
+where id = %(id)s and fence = %(fence)s and state = 'leased' returning state"""
+
+
+def retry(
+    conn: Conn, parcel: Parcel, code: str | None, *, burn: bool, hours: int = LIMITS.delivery_hours_max
+) -> str | None:
+    """Give the row back for another try, or fail it when it is older than ``hours``.
+
+    Without ``burn`` (a hold) the try does not count. Returns the new state; None when the lease was lost.
+    """
+    conn.execute(LOCK_JOB, {"job_id": parcel.job_id})
+    values = {"id": parcel.id, "fence": parcel.fence, "code": code, "burn": burn, "hours": hours,
+              "first_s": FIRST_WAIT_S, "longest_s": LONGEST_WAIT_S}  # fmt: skip
+    row = conn.execute(RETRY, values).fetchone()
+    if row is not None and row[0] == "failed":
+        conn.execute(TRACE, {"clinic_id": parcel.clinic_id, "job_id": parcel.job_id})
+    return None if row is None else str(row[0])
+
+
+REAP = """
+with expired as (
+  select id from serving.outbox where state = 'leased' and lease_until < now() for update skip locked limit 100)
+update serving.outbox o set state = 'ready', lease_until = null, owner = null, next_at = now(),
+  last_code = 'core.lease_expired'
+from expired where o.id = expired.id returning o.id"""
+
+
+def reap(conn: Conn) -> int:
+    """Return rows whose sender died; the fence keeps a late writer out."""
+    return len(conn.execute(REAP).fetchall())
+
+
+EXPIRE = """
+with late as (
+  select o.id from serving.outbox o
+    join serving.destination d on d.clinic_id = o.clinic_id and d.id = o.destination_id and not d.active
+  where o.state = 'ready' and o.created_at < now() - make_interval(hours => %(hours)s)
+  for update of o skip locked limit 100)
+update serving.outbox o set state = 'failed', finished_at = now(), last_code = 'results.destination_disabled'
+from late where o.id = late.id returning o.clinic_id, o.job_id"""
+
+
+def expire(conn: Conn, hours: int = LIMITS.delivery_hours_max) -> int:
+    """Fail rows older than ``hours`` whose destination was disabled, so that nothing waits for ever unseen."""
+    rows = conn.execute(EXPIRE, {"hours": hours}).fetchall()
+    for clinic_id, job_id in {(row[0], row[1]) for row in rows}:
+        conn.execute(TRACE, {"clinic_id": clinic_id, "job_id": job_id})
+    return len(rows)

@@ -1,0 +1,41 @@
+"""Every failure of a whole study, with its cure."""
+
+from registry.core.errors import Conflict, Invalid, NotFound, Unmet
+
+
+class PatientMixup(Invalid):
+    """One study holds images of more than one patient."""
+
+    code = "studies.patient_mixup"
+    why = "PatientID differs between instances of this study, so no result could be addressed safely."
+    cure = "Correct the study at the PACS so that one study has one PatientID, then send it again."
+
+
+class NoBindingForStudy(Unmet):
+    """No model version is bound for this clinic."""
+
+    code = "studies.no_binding"
+    why = "A clinic is never answered by a version that nobody bound to it."
+    cure = "Bind a version with radfleet binding set, then run radfleet study retry for this study."
+
+
+class Abandoned(Unmet):
+    """Every attempt at this study ended without an answer."""
+
+    code = "studies.abandoned"
+    why = "Its worker stopped or failed at each of the allowed attempts."
+    cure = "Read radfleet study trace for the last cause, mend it, then run radfleet study retry."
+
+
+class StudyUnknown(NotFound):
+    """No study has this id."""
+
+    code = "studies.unknown"
+    cure = "List the studies with radfleet study list and use the first letters of one id."
+
+
+class NothingToRetry(Conflict):
+    """This study has no dead or rejected work."""
+
+    code = "studies.nothing_to_retry"
+    cure = "See where it stands with radfleet study show."

@@ -1,0 +1,358 @@
+"""SQL of studies: record what arrived, close what is complete, end what was worked on."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from registry.core.db import Conn
+
+
+class Facts(Protocol):
+    """What intake knows of one instance from its header; the names are DICOM keywords."""
+
+    @property
+    def SOPClassUID(self) -> str: ...  # noqa: D102, N802
+    @property
+    def SOPInstanceUID(self) -> str: ...  # noqa: D102, N802
+    @property
+    def StudyInstanceUID(self) -> str: ...  # noqa: D102, N802
+    @property
+    def SeriesInstanceUID(self) -> str: ...  # noqa: D102, N802
+    @property
+    def Modality(self) -> str: ...  # noqa: D102, N802
+
+
+class Stored(Protocol):
+    """A file that is durable under the clinic's folder of the store."""
+
+    @property
+    def path(self) -> str: ...  # noqa: D102
+    @property
+    def size(self) -> int: ...  # noqa: D102
+    @property
+    def sha256(self) -> bytes: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of one received instance: ``new``, ``duplicate`` (same bytes) or ``conflict`` (other bytes)."""
+
+    outcome: str
+    study_id: UUID
+    revision: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRow:
+    """Where one study stands."""
+
+    id: UUID
+    revision: int
+    state: str
+
+
+ADD_STUDY = """
+insert into serving.study(clinic_id, "StudyInstanceUID", deadline, hard_deadline, lane)
+select %(clinic_id)s, %(uid)s, now() + make_interval(secs => c.quiet_s), now() + interval '30 min', %(lane)s
+from registry.clinic c where c.id = %(clinic_id)s on conflict do nothing returning id"""
+
+# The row lock: from here to the commit no sweep can close the study and no other arrival can slip past the close.
+LOCK_STUDY = """
+select id, revision, state from serving.study
+where clinic_id = %(clinic_id)s and "StudyInstanceUID" = %(uid)s for update"""
+
+KNOWN = """
+select sha256, version, study_id, revision from serving.instance
+where clinic_id = %(clinic_id)s and "SOPInstanceUID" = %(sop)s order by version"""
+
+ADD_SERIES = """
+insert into serving.series(clinic_id, study_id, "SeriesInstanceUID", "Modality", scanner_id)
+values (%(clinic_id)s, %(study_id)s, %(series)s, %(modality)s, %(scanner_id)s)
+on conflict (clinic_id, study_id, "SeriesInstanceUID") do update set "Modality" = excluded."Modality" returning id"""
+
+ADD_INSTANCE = """
+insert into serving.instance(clinic_id, study_id, series_id, "SOPInstanceUID", "SOPClassUID", version, path, size,
+  sha256, patient_key, source, revision)
+values (%(clinic_id)s, %(study_id)s, %(series_id)s, %(sop)s, %(sop_class)s, %(version)s, %(path)s, %(size)s, %(sha256)s,
+  %(patient_key)s, %(source)s, %(revision)s)"""
+
+# A late instance opens a new revision; an early one moves the deadline, never past the hard one.
+ARRIVED = """
+update serving.study s set last_at = now(),
+  revision = s.revision + case when s.state = 'receiving' then 0 else 1 end,
+  hard_deadline = case when s.state = 'receiving' then s.hard_deadline else now() + interval '30 min' end,
+  deadline = least(now() + make_interval(secs => c.quiet_s),
+    case when s.state = 'receiving' then s.hard_deadline else now() + interval '30 min' end),
+  state = 'receiving', finished_at = null, code = null, cure = null
+from registry.clinic c where c.id = s.clinic_id and s.clinic_id = %(clinic_id)s and s.id = %(study_id)s
+returning s.revision"""
+
+
+def record_instance(
+    conn: Conn, clinic_id: UUID, facts: Facts, stored: Stored, source: str, *, patient_key: bytes | None = None,
+    scanner_id: UUID | None = None, lane: str = "routine",
+) -> Receipt:  # fmt: skip
+    """Record one durable instance; the caller's commit is what makes it received (promise P1).
+
+    The same bytes again are a duplicate and change nothing. Other bytes under the same SOPInstanceUID are kept as
+    the next version beside the first, which stays current.
+    """
+    key = {"clinic_id": clinic_id, "uid": facts.StudyInstanceUID}
+    begun = conn.execute(ADD_STUDY, {**key, "lane": lane}).fetchone()
+    if begun is not None:
+        add_step(conn, clinic_id, begun[0], 1, "received", {"source": source})
+    study_id, revision, state = conn.execute(LOCK_STUDY, key).fetchone() or ()
+    known = conn.execute(KNOWN, {"clinic_id": clinic_id, "sop": facts.SOPInstanceUID}).fetchall()
+    for sha256, version, its_study, its_revision in known:
+        if bytes(sha256) == stored.sha256:
+            return Receipt("duplicate", its_study, its_revision, version)
+    if not known:
+        (revision,) = conn.execute(ARRIVED, {"clinic_id": clinic_id, "study_id": study_id}).fetchone() or ()
+        if state != "receiving":
+            add_step(conn, clinic_id, study_id, revision, "reopened", {"reason": "late instance"})
+    (series_id,) = conn.execute(
+        ADD_SERIES,
+        {
+            "clinic_id": clinic_id, "study_id": study_id, "series": facts.SeriesInstanceUID,
+            "modality": facts.Modality, "scanner_id": scanner_id,
+        },
+    ).fetchone() or ()  # fmt: skip
+    version = len(known) + 1
+    conn.execute(
+        ADD_INSTANCE,
+        {
+            "clinic_id": clinic_id, "study_id": study_id, "series_id": series_id, "sop": facts.SOPInstanceUID,
+            "sop_class": facts.SOPClassUID, "version": version, "path": stored.path, "size": stored.size,
+            "sha256": stored.sha256, "patient_key": patient_key, "source": source, "revision": revision,
+        },
+    )  # fmt: skip
+    if known:
+        add_step(conn, clinic_id, study_id, revision, "conflict", {"version": version})
+    return Receipt("conflict" if known else "new", study_id, revision, version)
+
+
+HINT = """
+update serving.study set deadline = least(deadline, now() + make_interval(secs => %(wait_s)s))
+where clinic_id = %(clinic_id)s and id = any(%(study_ids)s) and state = 'receiving'"""
+
+
+def hint_complete(conn: Conn, clinic_id: UUID, study_ids: list[UUID], wait_s: float = 3.0) -> None:
+    """The sender released its association: shorten the wait.
+
+    A hint only: DICOM gives a release no meaning (PS3.4 B.4).
+    """
+    conn.execute(HINT, {"clinic_id": clinic_id, "study_ids": study_ids, "wait_s": wait_s})
+
+
+DUE = """
+select clinic_id, id from serving.study where state = 'receiving' and deadline < clock_timestamp()
+order by deadline limit 100"""
+
+
+def due(conn: Conn) -> list[tuple[UUID, UUID]]:
+    """(clinic, study) of every study whose deadline has passed; for the system role."""
+    return conn.execute(DUE).fetchall()
+
+
+LOCK_DUE = """
+select id, revision, lane, (select count(distinct patient_key) from serving.instance i
+    where i.clinic_id = s.clinic_id and i.study_id = s.id) as patients
+from serving.study s
+where clinic_id = %(clinic_id)s and id = %(study_id)s and state = 'receiving'
+  and deadline < clock_timestamp() for update"""
+
+
+def lock_due(conn: Conn, clinic_id: UUID, study_id: UUID) -> tuple[UUID, int, str, int] | None:
+    """Lock a study that is still due: (id, revision, lane, patients); None when an instance came in."""
+    return conn.execute(LOCK_DUE, {"clinic_id": clinic_id, "study_id": study_id}).fetchone()
+
+
+SET_STATE = """
+update serving.study set state = %(state)s, deadline = null, code = %(code)s, cure = %(cure)s,
+  finished_at = case when %(state)s in ('done', 'rejected', 'dead') then now() end
+where clinic_id = %(clinic_id)s and id = %(study_id)s and revision = %(revision)s
+  and (state <> 'receiving' or %(closing)s)
+returning 1"""
+
+
+def set_state(
+    conn: Conn, clinic_id: UUID, study_id: UUID, revision: int, state: str, *, code: str | None = None,
+    cure: str | None = None, closing: bool = False,
+) -> bool:  # fmt: skip
+    """Move one study revision to a state; False when a later revision has begun. Only ``closing`` may end receiving."""
+    row = conn.execute(
+        SET_STATE,
+        {
+            "clinic_id": clinic_id, "study_id": study_id, "revision": revision, "state": state, "code": code,
+            "cure": cure, "closing": closing,
+        },
+    ).fetchone()  # fmt: skip
+    return row is not None
+
+
+JOBS = """
+select state, last_error from registry.job
+where clinic_id = %(clinic_id)s and study_id = %(study_id)s and revision = %(revision)s"""
+
+
+def settle(
+    conn: Conn, clinic_id: UUID, study_id: UUID, revision: int, *, cure: str | None = None
+) -> str | None:
+    """Derive the study's state from its jobs and store it: any unfinished -> None; dead before done before rejected."""
+    jobs = conn.execute(JOBS, {"clinic_id": clinic_id, "study_id": study_id, "revision": revision}).fetchall()
+    states = [state for state, _ in jobs]
+    if not states or {"ready", "leased"} & set(states):
+        return None
+    state = next(s for s in ("dead", "done", "rejected") if s in states)
+    code = next((error for s, error in jobs if s == state and error), None)
+    set_state(conn, clinic_id, study_id, revision, state, code=code, cure=cure if state != "done" else None)
+    return state
+
+
+ADD_STEP = """
+insert into serving.step(clinic_id, study_id, revision, step, detail)
+values (%(clinic_id)s, %(study_id)s, %(revision)s, %(step)s, %(detail)s)"""
+
+
+def add_step(
+    conn: Conn, clinic_id: UUID, study_id: UUID, revision: int, step: str, detail: dict[str, Any]
+) -> None:
+    """Add one row to the study's trace. ``detail`` holds numbers, codes and digests, never patient data."""
+    conn.execute(
+        ADD_STEP,
+        {
+            "clinic_id": clinic_id,
+            "study_id": study_id,
+            "revision": revision,
+            "step": step,
+            "detail": Jsonb(detail),
+        },
+    )
+
+
+PATHS = """
+select path from serving.instance i
+where clinic_id = %(clinic_id)s and study_id = %(study_id)s and version = 1 order by path limit 20000"""
+
+
+def instance_paths(conn: Conn, clinic_id: UUID, study_id: UUID) -> list[Path]:
+    """Paths, relative to the store, of the current instances of a study."""
+    rows = conn.execute(PATHS, {"clinic_id": clinic_id, "study_id": study_id}).fetchall()
+    return [Path(row[0]) for row in rows]
+
+
+SCANNER = """
+select c.id, c.vendor, c.model, c.serial, c.software from serving.series s
+join registry.scanner c on c.clinic_id = s.clinic_id and c.id = s.scanner_id
+where s.clinic_id = %(clinic_id)s and s.study_id = %(study_id)s
+group by c.id, c.vendor, c.model, c.serial, c.software order by count(*) desc, c.id limit 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyScanner:
+    """The scanner that made most series of a study."""
+
+    id: UUID
+    vendor: str
+    model: str
+    serial: str
+    software: str
+
+    @property
+    def profile(self) -> str:
+        """What a ``profile:`` binding scope names: vendor, model and the first word of the software version."""
+        return "|".join((self.vendor, self.model, (self.software.split() or [""])[0]))[:64]
+
+
+def scanner_of(conn: Conn, clinic_id: UUID, study_id: UUID) -> StudyScanner | None:
+    """The scanner of a study, or None where no header named one."""
+    with conn.cursor(row_factory=class_row(StudyScanner)) as cursor:
+        return cursor.execute(SCANNER, {"clinic_id": clinic_id, "study_id": study_id}).fetchone()
+
+
+@dataclass(frozen=True, slots=True)
+class StudyLine:
+    """One line of ``radfleet study list``."""
+
+    clinic: str
+    study_id: UUID
+    revision: int
+    state: str
+    lane: str
+    code: str | None
+    instances: int
+    delivered: int
+    to_deliver: int
+    first_at: datetime
+    finished_at: datetime | None
+
+
+LIST = """
+select clinic, study_id, revision, state, lane, code, instances, delivered, to_deliver, first_at, finished_at
+from serving.study_v where (%(clinic)s::text is null or clinic = %(clinic)s)
+  and (%(state)s::text is null or state = %(state)s)
+order by first_at desc, study_id limit %(limit)s"""
+
+
+def list_studies(conn: Conn, clinic: str | None, state: str | None, limit: int) -> list[StudyLine]:
+    """Newest studies first; for the system role (no UIDs, no names)."""
+    with conn.cursor(row_factory=class_row(StudyLine)) as cursor:
+        return cursor.execute(LIST, {"clinic": clinic, "state": state, "limit": limit}).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """One unfinished thing past the moment by which something must have moved it."""
+
+    clinic_id: UUID
+    study_id: UUID
+    revision: int
+    what: str
+    since: datetime
+
+
+STUCK = "select clinic_id, study_id, revision, what, since from serving.stuck_v order by since limit 200"
+
+
+def stuck(conn: Conn) -> list[Stuck]:
+    """What is stuck; empty when promise P2 holds."""
+    with conn.cursor(row_factory=class_row(Stuck)) as cursor:
+        return cursor.execute(STUCK).fetchall()
+
+
+FIND = """
+select clinic_id, id, revision, state from serving.study where id::text like %(prefix)s || '%%' order by id limit 2"""
+
+
+def find(conn: Conn, prefix: str) -> list[tuple[UUID, UUID, int, str]]:
+    """(clinic, study, revision, state) of the studies whose id begins so, at most two."""
+    return conn.execute(FIND, {"prefix": prefix}).fetchall()
+
+
+STEPS = """
+select at, revision, step, detail from serving.step where clinic_id = %(clinic_id)s and study_id = %(study_id)s
+order by seq limit 500"""
+
+
+def steps(conn: Conn, clinic_id: UUID, study_id: UUID) -> list[tuple[datetime, int, str, dict[str, Any]]]:
+    """The trace of one study."""
+    return conn.execute(STEPS, {"clinic_id": clinic_id, "study_id": study_id}).fetchall()
+
+
+REOPEN = """
+update serving.study set state = %(state)s, code = null, cure = null, finished_at = null, last_at = now(),
+  deadline = case when %(state)s = 'receiving' then now() end, hard_deadline = now() + interval '30 min'
+where clinic_id = %(clinic_id)s and id = %(study_id)s and revision = %(revision)s
+  and state in ('dead', 'rejected') returning 1"""
+
+
+def reopen(conn: Conn, clinic_id: UUID, study_id: UUID, revision: int, state: str) -> bool:
+    """Take a dead or rejected study back to ``ready`` or ``receiving``; False when it is neither."""
+    values = {"clinic_id": clinic_id, "study_id": study_id, "revision": revision, "state": state}
+    return conn.execute(REOPEN, values).fetchone() is not None

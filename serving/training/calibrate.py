@@ -1,0 +1,115 @@
+"""Makes a lesion net's probabilities mean something, on generated cases only: slope by likelihood, offset by best Dice.
+
+After this the best threshold on generated cases is about .5, so a clinic that moves it knows which way it leans.
+The two numbers are folded into the last layer: nothing is added to the network (Platt 1999; Guo et al. 2017,
+arXiv 1706.04599, for the temperature).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize
+
+from serving.engine.ms_lesion import lesion_chance
+from serving.engine.outcome import Array, Mask, Net
+from serving.training.donors import TEST_DONORS, TEST_PEOPLE, load_donors, load_host
+from serving.training.evaluate import dice
+from serving.training.labelmaps import HELD_MAPS
+
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+BANDS: dict[str, tuple[float, float]] = {"faint": (0.12, 0.22), "middle": (0.22, 0.38), "strong": (0.38, 0.6)}
+LAST = ("1.final_conv.weight", "1.final_conv.bias")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A generated FLAIR (peak - 1, -1 outside) [X,Y,Z] at 1 mm, its lesions, and how bright they were drawn."""
+
+    image: Array
+    lesion: Mask
+    band: str
+
+
+def generated_cases(root: Path, count: int, seed: int, unseen_donors: bool) -> list[Case]:
+    """Cases on anatomies 11 and 12, which no training run saw; the same for a seed.
+
+    unseen_donors: lesions of people kept out of training too (for scoring), else of training donors (for calibration).
+    People 07, 19 and 26 are in neither.
+    """
+    from serving.training.render_flair import flair_image, flair_scene
+
+    hosts = [load_host(root, number) for number in HELD_MAPS]
+    people = TEST_DONORS if unseen_donors else None
+    donors = load_donors(root, people, TEST_PEOPLE + (() if unseen_donors else TEST_DONORS))
+    out, names = [], list(BANDS)
+    for index in range(count):
+        rng = np.random.default_rng((seed, index))
+        band = names[index % len(names)]
+        image, lesion = flair_image(rng, flair_scene(rng, hosts[index // len(names) % 2], donors), BANDS[band])
+        out.append(Case(image, lesion, band))
+    return out
+
+
+def chances(net: Net, cases: list[Case]) -> list[Array]:
+    """Probability of each case as at use on 1 mm scans: mean of three directions."""
+    return [lesion_chance(case.image, net, (0, 1, 2)) for case in cases]
+
+
+def best_threshold(found: list[Array], cases: list[Case]) -> tuple[float, float]:
+    """Threshold with the best mean Dice over cases that have lesions, and that Dice."""
+    pairs = [(chance, case.lesion) for chance, case in zip(found, cases, strict=True) if case.lesion.any()]
+    means = [float(np.mean([dice(chance > cut, truth) for chance, truth in pairs])) for cut in THRESHOLDS]
+    top = int(np.argmax(means))
+    return THRESHOLDS[top], means[top]
+
+
+def fit_slope(net: Net, cases: list[Case]) -> float:
+    """Slope of the logit that makes the probabilities of axial slices most likely (offset fitted with it)."""
+    logits, truths = [], []
+    for case in cases:
+        inside = case.image > -1
+        raw = lesion_chance(case.image, net, (2,))[inside].clip(1e-6, 1 - 1e-6)
+        logits.append(np.log(raw / (1 - raw))[::7])
+        truths.append(case.lesion[inside][::7])
+    logit, truth = np.concatenate(logits).astype(np.float64), np.concatenate(truths)
+
+    def loss(pair: NDArray[np.float64]) -> float:
+        score = pair[0] * logit + pair[1]
+        return float(np.mean(np.logaddexp(0, score) - truth * score))
+
+    found = optimize.minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead")
+    return float(np.clip(found.x[0], 0.3, 3.0))
+
+
+def folded(weights: dict[str, NDArray[Any]], slope: float, offset: float) -> dict[str, NDArray[np.float32]]:
+    """The weights of a net whose logit is slope x logit + offset, rounded to what float16 holds."""
+    out = {name: value.astype(np.float32) for name, value in weights.items()}
+    out[LAST[0]] = out[LAST[0]] * np.float32(slope)
+    out[LAST[1]] = out[LAST[1]] * np.float32(slope) + np.float32(offset)
+    return {name: value.astype(np.float16).astype(np.float32) for name, value in out.items()}
+
+
+def adjusted(net: Net, slope: float, offset: float) -> Net:
+    """The same net with another last layer, without building it."""
+
+    def call(batch: Array) -> Array:
+        return np.asarray(slope * net(batch) + offset, np.float32)
+
+    return call
+
+
+def calibrate(net: Net, cases: list[Case]) -> tuple[float, float]:
+    """Slope and offset to fold in, so that the best threshold on `cases` comes to lie at .5."""
+    slope = fit_slope(net, cases)
+    offset = 0.0
+    for _ in range(2):  # the mean over directions is not linear in the offset: look twice
+        cut, _ = best_threshold(chances(adjusted(net, slope, offset), cases), cases)
+        if abs(cut - 0.5) < 0.08:
+            break
+        offset -= float(np.log(cut / (1 - cut)))
+    return slope, offset

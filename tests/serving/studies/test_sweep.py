@@ -1,0 +1,137 @@
+"""Studies close by the database's deadline, end by name, and open again for late instances."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import pytest
+
+from serving.studies import retry, studies_store, sweep
+from serving.studies.errors import NoBindingForStudy, NothingToRetry, PatientMixup, StudyUnknown
+from tests.kit.world import World
+
+
+@dataclass(frozen=True)
+class Facts:
+    SOPInstanceUID: str
+    StudyInstanceUID: str = "1.2.3"
+    SeriesInstanceUID: str = "1.2.3.4"
+    SOPClassUID: str = "1.2.840.10008.5.1.4.1.1.4"
+    Modality: str = "MR"
+
+
+@dataclass(frozen=True)
+class File:
+    path: str
+    sha256: bytes
+    size: int = 1
+
+
+def receive(
+    world: World, clinic: UUID, sop: str, *, body: str = "", patient: bytes = b"p", uid: str = "1.2.3"
+) -> studies_store.Receipt:
+    stored = File(f"{clinic}/{sop}{body}", (sop + body).encode().ljust(32, b"0")[:32])
+    with world.db.database.tenant(clinic) as conn:
+        return studies_store.record_instance(
+            conn, clinic, Facts(sop, uid), stored, "test", patient_key=patient
+        )
+
+
+def _due(world: World) -> None:
+    world.sql("update serving.study set deadline = now() - interval '1 s' where state = 'receiving'")
+
+
+def _state(world: World) -> list[tuple[object, ...]]:
+    return world.sql("select state, revision, code from serving.study order by first_at")
+
+
+def test_a_complete_study_gets_one_job_a_bound_task(world: World) -> None:
+    clinic = world.clinic()
+    world.version()
+    world.bind(clinic)
+    receive(world, clinic, "1")
+    assert sweep.close_due(world.db.database) == 0, "its deadline has not passed"
+    _due(world)
+    assert sweep.close_due(world.db.database) == 1
+    assert _state(world) == [("ready", 1, None)]
+    assert world.sql("select kind, payload->>'task', state from registry.job") == [
+        ("infer", "brain-extraction", "ready")
+    ]
+    assert sweep.close_due(world.db.database) == 0
+
+
+def test_the_same_bytes_are_a_duplicate_and_other_bytes_a_second_version(world: World) -> None:
+    clinic = world.clinic()
+    assert receive(world, clinic, "1").outcome == "new"
+    assert receive(world, clinic, "1").outcome == "duplicate"
+    other = receive(world, clinic, "1", body="x")
+    assert (other.outcome, other.version) == ("conflict", 2)
+    assert receive(world, clinic, "1", body="x").outcome == "duplicate"
+    with world.db.database.tenant(clinic) as conn:
+        paths = studies_store.instance_paths(conn, clinic, other.study_id)
+    assert len(paths) == 1, "the first version stays current"
+    assert world.sql("select count(*) from serving.step where step = 'conflict'") == [(1,)]
+
+
+def test_a_late_instance_makes_a_new_revision(world: World) -> None:
+    clinic = world.clinic()
+    world.version()
+    world.bind(clinic)
+    receive(world, clinic, "1")
+    _due(world)
+    sweep.close_due(world.db.database)
+    assert receive(world, clinic, "2").revision == 2
+    assert _state(world) == [("receiving", 2, None)]
+    _due(world)
+    sweep.close_due(world.db.database)
+    assert world.sql("select revision from registry.job order by id") == [(1,), (2,)]
+
+
+def test_the_same_study_at_two_clinics_is_two_studies(world: World) -> None:
+    a, b = world.clinic("a-clinic"), world.clinic("b-clinic")
+    first, second = receive(world, a, "1"), receive(world, b, "1")
+    assert (first.outcome, second.outcome) == ("new", "new"), "the second clinic must not learn of the first"
+    assert first.study_id != second.study_id
+
+
+def test_two_patients_in_one_study_are_refused_by_name(world: World) -> None:
+    clinic = world.clinic()
+    world.version()
+    world.bind(clinic)
+    receive(world, clinic, "1", patient=b"p")
+    receive(world, clinic, "2", patient=b"q")
+    _due(world)
+    sweep.close_due(world.db.database)
+    assert _state(world) == [("rejected", 1, PatientMixup.code)]
+    assert world.sql("select count(*) from registry.job") == [(0,)]
+
+
+def test_an_unbound_clinic_is_not_answered_until_somebody_binds_and_retries(world: World) -> None:
+    clinic = world.clinic()
+    study = receive(world, clinic, "1").study_id
+    _due(world)
+    sweep.close_due(world.db.database)
+    assert _state(world) == [("rejected", 1, NoBindingForStudy.code)]
+    world.version()
+    world.bind(clinic)
+    retry.retry(world.db.database, clinic, study, 1)
+    sweep.close_due(world.db.database)
+    assert _state(world) == [("ready", 1, None)]
+    with pytest.raises(NothingToRetry):
+        retry.retry(world.db.database, clinic, study, 1)
+
+
+def test_what_no_part_moves_is_listed_as_stuck(world: World) -> None:
+    clinic = world.clinic()
+    receive(world, clinic, "1")
+    with world.db.database.system() as conn:
+        assert studies_store.stuck(conn) == []
+    world.sql("update serving.study set deadline = now() - interval '2 min'")
+    with world.db.database.system() as conn:
+        assert [row.what for row in studies_store.stuck(conn)] == ["receiving"]
+
+
+def test_an_unknown_study_is_said_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from serving import commands
+
+    with pytest.raises(StudyUnknown):
+        commands._find("0000")
