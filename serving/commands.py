@@ -247,14 +247,14 @@ def destination_add(
 
 
 @destination.command("list")
-def destination_list(clinic: str | None = None, as_json: AsJson = False) -> None:
+def destination_list(clinic: str | None = None, limit: Limit = 50, as_json: AsJson = False) -> None:
     """List destinations."""
     from registry import clinics
     from serving.results import results_store
 
     with database(settings()).system() as conn:
         its = clinics.by_slug(conn, clinic) if clinic else None
-        rows = results_store.destinations(conn, its.id if its else None)
+        rows = results_store.destinations(conn, its.id if its else None, limit)
     show(rows, as_json=as_json, empty="no destination yet: radfleet destination add")
 
 

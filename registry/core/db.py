@@ -45,6 +45,7 @@ class Database:
         self._settings = settings
         self._pools: dict[str, ConnectionPool[Conn]] = {}
         self._lock = threading.Lock()
+        self._refused: RoleTooStrong | None = None
 
     def _pool(self, role: str) -> ConnectionPool[Conn]:
         with self._lock:
@@ -56,7 +57,7 @@ class Database:
                     timeout=4,
                     kwargs={"options": _SESSION},
                     check=ConnectionPool.check_connection,
-                    configure=_refuse_strong_role,
+                    configure=self._check_role,
                     open=True,
                 )
             return self._pools[role]
@@ -69,7 +70,8 @@ class Database:
         except psycopg.OperationalError as error:
             if error.sqlstate is not None and not error.sqlstate.startswith(_AWAY):
                 raise
-            raise DatabaseAway("the database does not answer") from error
+            # The pool retries what its check refuses and reports a time-out; the refusal is the true reason.
+            raise self._refused or DatabaseAway("the database does not answer") from error
 
     @contextmanager
     def tenant(self, clinic_id: UUID) -> Iterator[Conn]:
@@ -104,22 +106,22 @@ class Database:
             raise DatabaseAway("the database does not answer") from error
         return conn
 
+    def _check_role(self, conn: Conn) -> None:
+        row = conn.execute(
+            "select r.rolsuper or r.rolbypassrls or pg_has_role(current_user, d.datdba, 'usage') "
+            "from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()"
+        ).fetchone()
+        conn.commit()
+        if row is None or row[0]:
+            self._refused = RoleTooStrong("this database role is not bound by row-level security")
+            raise self._refused
+
     def close(self) -> None:
         """Close every pool."""
         with self._lock:
             for pool in self._pools.values():
                 pool.close(timeout=2)
             self._pools.clear()
-
-
-def _refuse_strong_role(conn: Conn) -> None:
-    row = conn.execute(
-        "select r.rolsuper or r.rolbypassrls or pg_has_role(current_user, d.datdba, 'usage') "
-        "from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()"
-    ).fetchone()
-    conn.commit()
-    if row is None or row[0]:
-        raise RoleTooStrong("this database role is not bound by row-level security")
 
 
 _databases: dict[str, Database] = {}

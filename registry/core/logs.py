@@ -6,8 +6,6 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-import structlog
-
 # What may appear is an allow-list of keys; text values are scrubbed of DICOM UIDs and person names as well.
 ALLOWED = frozenset(
     [
@@ -69,6 +67,8 @@ class _Scrub(logging.Filter):
 
 def configure(part: str, *, level: str = "info", as_json: bool = False) -> None:
     """Set up logging of this process; every line names its part."""
+    import structlog  # 0.2 s, which a plain `radfleet --help` should not pay
+
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_Scrub())
     logging.basicConfig(
@@ -93,4 +93,6 @@ def configure(part: str, *, level: str = "info", as_json: bool = False) -> None:
 
 def log() -> Any:
     """The logger of this process."""
+    import structlog
+
     return structlog.get_logger()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from registry.core.output import show
-from serving.demo.stage import DemoFailed, Stage, free_ports
+from serving.demo.errors import DemoFailed
+from serving.demo.stage import Stage, free_ports
 
 ROOT = Path(__file__).parents[2]
 HEADS = ROOT / "tests" / "data" / "heads"
@@ -81,7 +82,7 @@ def _ready(stage: Stage, up: Any) -> bool:
     if up.poll() is not None:
         raise DemoFailed("radfleet up ended early", why=(stage.home / "up.log").read_text()[-1500:])
     parts = json.loads(stage.run("status", "--json", ok=(0, 6, 7)))
-    return bool(parts) and all(part["state"] == "ready" for part in parts)
+    return bool(parts) and all(part["state"] in ("ready", "done") for part in parts)
 
 
 def _clinics(stage: Stage, pacs_port: int) -> None:

@@ -11,15 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from registry.core.errors import Unmet
 from registry.core.output import talk
-
-
-class DemoFailed(Unmet):
-    """A step of the demo did not do what it shows."""
-
-    code = "demo.failed"
-    cure = "Read the step's output above and the logs in the demo's folder, then run make demo again."
+from serving.demo.errors import DemoFailed
 
 
 @dataclass(slots=True)

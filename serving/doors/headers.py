@@ -106,6 +106,7 @@ class Announced:
 _TAGS = {
     tag_for_keyword(f.name): f.name for f in fields(InstanceFacts) if tag_for_keyword(f.name) is not None
 }
+_VR = {keyword: dictionary_VR(tag) for tag, keyword in _TAGS.items() if tag is not None}
 _IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -218,8 +219,7 @@ def _check_uid(keyword: str, value: str) -> None:
 
 
 def _value(keyword: str, raw: bytes, encodings: list[str], *, big: bool) -> str | int | float | None:
-    tag = tag_for_keyword(keyword)
-    vr = dictionary_VR(tag) if tag is not None else "LO"
+    vr = _VR[keyword]
     if vr == "US":
         return int(struct.unpack_from(">H" if big else "<H", raw)[0]) if len(raw) >= 2 else None
     if vr in ("IS", "DS"):
@@ -256,7 +256,10 @@ def _decode(raw: bytes, encodings: list[str]) -> str:
 
 def _clean(text: str) -> str:
     """Without padding and control characters (a NUL cannot even be stored as text), at most 256 characters."""
-    return "".join(c for c in text[: 4 * TEXT_MAX] if c.isprintable()).strip()[:TEXT_MAX]
+    text = text.rstrip("\0")[: 4 * TEXT_MAX]
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isprintable())
+    return text.strip()[:TEXT_MAX]
 
 
 def _explicit(element: int, vr: bytes, value: bytes) -> bytes:

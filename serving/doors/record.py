@@ -25,6 +25,14 @@ from serving.studies.studies_store import Receipt
 _SCANNER_CACHE_S = 240.0
 _SCANNER_CACHE_MAX = 10_000
 
+# Two senders of one object at one moment: whoever comes second is told to come again, and is a duplicate then.
+_BUSY = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.UniqueViolation,
+)
+
 ScannerKey = tuple[UUID, str, str, str, str, float | None]
 
 
@@ -50,30 +58,42 @@ class DatabaseRecorder:
                 ):
                     if self._cached(key) is None:
                         fresh[key] = scanners_store.upsert(conn, *key)
-                for i in order:
-                    results[i] = self._one(conn, clinic_id, kept[i], source, fresh)
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
+                # A pipeline, and a savepoint only where another object shares the transaction: what an instance
+                # costs is mostly how often two processes wait for each other.
+                with conn.pipeline():
+                    for i in order:
+                        each = self._guarded if len(kept) > 1 else self._one
+                        results[i] = each(conn, clinic_id, kept[i], source, fresh)
+        except _BUSY:
             raise StudyBusy from None
+        except psycopg.OperationalError as error:
+            # A full disk or too many connections on the database's side: the sender must keep its copy and retry.
+            raise DatabaseAway("the database cannot take this now") from error
         self._remember(fresh)
         return [results[i] for i in range(len(kept))]
 
-    def _one(
+    def _guarded(
         self, conn: Conn, clinic_id: UUID, item: Kept, source: str, fresh: dict[ScannerKey, UUID]
     ) -> Receipt | RadfleetError:
-        key = _scanner_key(clinic_id, item.facts)
         try:
             with conn.transaction():
-                return studies_store.record_instance(
-                    conn,
-                    clinic_id,
-                    item.facts,
-                    item.stored,
-                    source,
-                    patient_key=self._patient_key(clinic_id, item.facts.PatientID),
-                    scanner_id=(fresh.get(key) or self._cached(key)) if key else None,
-                )
+                return self._one(conn, clinic_id, item, source, fresh)
         except RadfleetError as error:
             return error
+
+    def _one(
+        self, conn: Conn, clinic_id: UUID, item: Kept, source: str, fresh: dict[ScannerKey, UUID]
+    ) -> Receipt:
+        key = _scanner_key(clinic_id, item.facts)
+        return studies_store.record_instance(
+            conn,
+            clinic_id,
+            item.facts,
+            item.stored,
+            source,
+            patient_key=self._patient_key(clinic_id, item.facts.PatientID),
+            scanner_id=(fresh.get(key) or self._cached(key)) if key else None,
+        )
 
     def _patient_key(self, clinic_id: UUID, patient_id: str) -> bytes | None:
         """Equality of patients without the value; None where the header names nobody."""

@@ -3,8 +3,8 @@
 `unet3d-a` and `unet3d-b`: residual 3-D U-Nets (Kerfoot et al. 2018, as in MONAI). The first convolution already halves
 the grid: on CPUs memory traffic decides, and thin full-resolution layers cost four times as much.
 `unet2d-b`: 2-D U-Net (Ronneberger et al. 2015, MONAI BasicUNet) on 5 neighbouring slices. Blocks of 2 x 2 pixels are
-folded into channels before it and unfolded after it (sub-pixel convolution, Shi et al. 2016, arXiv 1609.05158): the same
-sharpness as a full-resolution net at half its cost. Batch norm, because absolute brightness is its signal.
+folded into channels before it and unfolded after it (sub-pixel convolution, Shi et al. 2016, arXiv 1609.05158):
+sharp as a full-resolution net at half its cost. Batch norm, because absolute brightness is its signal.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ PLAUSIBLE_ML = (700.0, 2100.0)  # adult brain masks; outside, the answer is give
 
 def unit(image: Array) -> Array:
     """Divide by the 99.5th percentile of the positive voxels and clip to 0..1.2; the same call in training."""
-    image = np.maximum(image, 0)
+    image = np.maximum(image, np.float32(0))
     positive = image[image > 0]
     if positive.size < 100:
         return image
@@ -34,7 +34,9 @@ def unit(image: Array) -> Array:
     return np.asarray((image / max(top, 1e-6)).clip(0, 1.2), np.float32)
 
 
-def outlines(image: Array, spacing: NDArray[np.float64], net: Net, voxel: float, mirror: bool = True) -> Array:
+def outlines(
+    image: Array, spacing: NDArray[np.float64], net: Net, voxel: float, mirror: bool = True
+) -> Array:
     """Probability [3,X,Y,Z] of hull, mask and icv on the grid of `image` (RAS order, mm `spacing`).
 
     net: [1,1,x,y,z] float32 -> logits [1,3,x,y,z]. mirror: average with the left-right mirrored head.
@@ -51,14 +53,16 @@ def outlines(image: Array, spacing: NDArray[np.float64], net: Net, voxel: float,
     batch = np.pad(head, [(0, -n % 16) for n in head.shape])[None, None]
     logit = net(np.ascontiguousarray(batch))
     if mirror:
-        logit = (logit + net(np.ascontiguousarray(batch[:, :, ::-1]))[:, :, ::-1]) / 2
+        logit = (logit + net(np.ascontiguousarray(batch[:, :, ::-1]))[:, :, ::-1]) / np.float32(2)
     chance = np.zeros((logit.shape[1], *small.shape), np.float32)
     x, y, z = head.shape
     chance[(slice(None), *box)] = sigmoid(logit[0, :, :x, :y, :z])
     return np.stack([spread(each, spacing, voxel, image.shape) for each in chance])
 
 
-def brain_of(image: Array, spacing: NDArray[np.float64], net: Net, parameters: Parameters) -> tuple[Mask, Mask, Array]:
+def brain_of(
+    image: Array, spacing: NDArray[np.float64], net: Net, parameters: Parameters
+) -> tuple[Mask, Mask, Array]:
     """Brain mask, intracranial mask and the brain's probability for an image in RAS order."""
     chance = outlines(image, spacing, net, float(parameters["voxel_mm"]))
     brain = one_solid_part(chance[MASK] > float(parameters["threshold"]))
@@ -69,7 +73,9 @@ def doubts(brain: Mask, brain_ml: float) -> tuple[str, ...]:
     """What a reader should know about a brain mask (RAS order)."""
     notes = []
     if not PLAUSIBLE_ML[0] <= brain_ml <= PLAUSIBLE_ML[1]:
-        notes.append("The brain mask has a volume that no adult brain has: look at it before using any number.")
+        notes.append(
+            "The brain mask has a volume that no adult brain has: look at it before using any number."
+        )
     inside = brain.any((0, 1))
     area = brain.sum((0, 1))
     edge = max(int(area[0]), int(area[-1])) if area.size else 0

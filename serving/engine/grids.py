@@ -81,9 +81,7 @@ def _block_mean(
     return padded.reshape(shape).mean(axis + 1, dtype=np.float32), coarse
 
 
-def spread(
-    values: Array, spacing: NDArray[np.float64], voxel: float, shape: tuple[int, ...]
-) -> Array:
+def spread(values: Array, spacing: NDArray[np.float64], voxel: float, shape: tuple[int, ...]) -> Array:
     """Values [x,y,z] on voxels of `voxel` mm, linearly back on the scan's grid [X,Y,Z] with its `spacing`."""
     factor = spacing / voxel
     if values.shape == tuple(shape) and np.allclose(factor, 1, atol=1e-3):

@@ -1,8 +1,9 @@
 """Task ms-lesion: white matter lesions on FLAIR, slice by slice with two neighbours on each side.
 
-A raw head is given its brain mask first (stage `brain`); a scan that comes skull-stripped is recognised and keeps its own
-outline. The network sees the brain at 1 mm, divided by the histogram peak of normal tissue (`flair.peak_of`). Scans of
-about 1 mm are read in three directions and averaged; thick slices only across, as they carry nothing in the others.
+A raw head is given its brain mask first (stage `brain`); a scan that comes skull-stripped is recognised and keeps
+its own outline. The network sees the brain at 1 mm, divided by the histogram peak of normal tissue
+(`flair.peak_of`). Scans of about 1 mm are read in three directions and averaged; thick slices only across, as they
+carry nothing in the others.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def lesion_chance(image: Array, net: Net, directions: tuple[int, ...]) -> Array:
 
 
 def _one_direction(image: Array, net: Net) -> Array:
-    count, height, width = image.shape
+    height, width = image.shape[1:]
     edges = [(HALF, HALF), (0, -height % MULTIPLE), (0, -width % MULTIPLE)]
     padded = np.pad(image, edges, constant_values=OUTSIDE)
     live = np.flatnonzero((image > OUTSIDE).any((1, 2)))
@@ -120,7 +121,9 @@ def segment(volume: Volume, nets: Mapping[str, Net], parameters: Parameters) -> 
     chance = np.zeros(image.shape, np.float32)
     if brain.any():
         chance = chance_of(image, brain, spacing, nets["lesion"])
-    lesion, count = parts_of(chance > float(parameters["threshold"]), voxel_mm3, float(parameters["smallest_mm3"]))
+    lesion, count = parts_of(
+        chance > float(parameters["threshold"]), voxel_mm3, float(parameters["smallest_mm3"])
+    )
     numbers |= {"lesion_ml": float(lesion.sum()) * voxel_mm3 / 1000, "lesion_count": float(count)}
     return Segmentation(
         mask=turn.undo(lesion.astype(np.uint8)),

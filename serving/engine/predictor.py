@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 
 # Largest allowed difference of a logit between torch and OpenVINO, both float32. A logit that is off by
-# this much moves a probability by at most 0.0125 (a quarter of it), far below any threshold's meaning.
-PARITY_BOUND = 0.05
+# this much moves a probability by at most 0.005 (a quarter of it), far below any threshold's meaning.
+PARITY_BOUND = 0.02
 PARITY_TRIALS = 3
 GOLDEN_SAMPLES = 64
 # Compiled graphs kept per network: a study asks for one or two input shapes, and each keeps its buffers.

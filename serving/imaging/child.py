@@ -23,7 +23,7 @@ from registry.core.errors import RadfleetError
 from serving.imaging import errors
 from serving.imaging.limits import DEFAULT_LIMITS, ChildLimits
 
-_CHOICES, _PREPARED, _ERROR = "choices.json", "prepared.json", "error.json"
+CHOICES, PREPARED, ERROR = "choices.json", "prepared.json", "error.json"
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _CLONE_NEWNET = 1, 38, 0x40000000
 _REFUSED = 3
 
@@ -52,7 +52,7 @@ def prepare(
     become TooLarge or Malformed; a full disk becomes NoSpace.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    for name in (_PREPARED, _ERROR, _CHOICES):
+    for name in (PREPARED, ERROR, CHOICES):
         (out_dir / name).unlink(missing_ok=True)
     request = {
         "paths": [str(Path(path).absolute()) for path in paths],
@@ -61,8 +61,8 @@ def prepare(
         "limits": asdict(limits),
     }
     status = _run(json.dumps(request).encode(), limits.wall_seconds)
-    if status == 0 and (out_dir / _PREPARED).exists():
-        record = json.loads((out_dir / _PREPARED).read_text(encoding="utf-8"))
+    if status == 0 and (out_dir / PREPARED).exists():
+        record = json.loads((out_dir / PREPARED).read_text(encoding="utf-8"))
         return Prepared(
             out_dir, record["choices"], record["profile"], record["series_instance_uids"], record["warnings"]
         )
@@ -72,7 +72,7 @@ def prepare(
 def read_choices(out_dir: Path) -> list[dict[str, Any]]:
     """What was decided on each series, also of a refused study; [] where it never came so far."""
     try:
-        found = json.loads((out_dir / _CHOICES).read_text(encoding="utf-8"))
+        found = json.loads((out_dir / CHOICES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
     return list(found)
@@ -110,7 +110,7 @@ def _run(request: bytes, wall_seconds: float) -> int | None:
 def _failure(status: int | None, out_dir: Path) -> RadfleetError:
     """The named error of a child that did not succeed."""
     try:
-        return errors.from_record(json.loads((out_dir / _ERROR).read_text(encoding="utf-8")))
+        return errors.from_record(json.loads((out_dir / ERROR).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         pass
     if status is None:
@@ -172,7 +172,7 @@ def _work(request: Mapping[str, Any], out_dir: Path) -> None:
 
 
 def _refuse(error: RadfleetError, out_dir: Path) -> int:
-    (out_dir / _ERROR).write_text(json.dumps(errors.as_record(error)), encoding="utf-8")
+    (out_dir / ERROR).write_text(json.dumps(errors.as_record(error)), encoding="utf-8")
     return _REFUSED
 
 

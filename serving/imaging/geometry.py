@@ -7,7 +7,7 @@ echo-planar is turned to the nearest RAS order instead.
 """
 
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -44,13 +44,6 @@ def normal(orientation: Array) -> Array:
     """Unit normal row x column of ImageOrientationPatient [6], in LPS."""
     n = np.cross(orientation[:3], orientation[3:])
     return np.asarray(n / np.linalg.norm(n))
-
-
-def is_orientation(orientation: Array) -> bool:
-    """Whether six cosines are two perpendicular unit vectors (within 1 %)."""
-    row, column = orientation[:3], orientation[3:]
-    units = abs(np.linalg.norm(row) - 1) < 0.01 and abs(np.linalg.norm(column) - 1) < 0.01
-    return bool(units and abs(float(row @ column)) < 0.01)
 
 
 def stored_affine(orientation: Array, spacing: Array, first: Array, step: Array) -> Array:
@@ -119,9 +112,3 @@ def spacing_of(affine: Array) -> tuple[float, float, float]:
     """Voxel edge lengths of an affine, mm."""
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     return float(lengths[0]), float(lengths[1]), float(lengths[2])
-
-
-def corners_mm(affine: Array, shape: tuple[int, int, int]) -> Array:
-    """RAS mm of the eight corner voxel centres, [8, 3]."""
-    index = np.array(list(product(*[(0, n - 1) for n in shape])), dtype=np.float64)
-    return np.asarray(index @ affine[:3, :3].T + affine[:3, 3])

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from serving.imaging import errors, limits, profile
+from serving.imaging.child import CHOICES, PREPARED
 from serving.imaging.profile import SequenceClass
 from serving.imaging.scan import Header, scan
 from serving.imaging.series import Stack, build, is_mr, one_stack, stacks
 from serving.imaging.volume import Volume, save_volume
 from serving.studies.eligibility import Choice, SeriesFacts, choose, head_refusal, refusal, study_error
 
-CHOICES, PREPARED, ERROR = "choices.json", "prepared.json", "error.json"
 _TRIES = 8
 
 

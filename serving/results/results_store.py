@@ -115,15 +115,15 @@ def known_objects(conn: Conn, clinic_id: UUID, paths: list[str]) -> set[str]:
 DESTINATIONS = """
 select d.name, d.kind, d.host, d.port, d.ae_title, d.url, d.objects, d.active, c.slug as clinic
 from serving.destination d join registry.clinic c on c.id = d.clinic_id
-where %(clinic_id)s::uuid is null or d.clinic_id = %(clinic_id)s order by c.slug, d.name limit 200"""
+where %(clinic_id)s::uuid is null or d.clinic_id = %(clinic_id)s order by c.slug, d.name limit %(limit)s"""
 
 
-def destinations(conn: Conn, clinic_id: UUID | None) -> list[dict[str, Any]]:
+def destinations(conn: Conn, clinic_id: UUID | None, limit: int) -> list[dict[str, Any]]:
     """The destinations of one clinic, or of all; for the system role."""
     names = ("name", "kind", "host", "port", "ae_title", "url", "objects", "active", "clinic")
     return [
         dict(zip(names, row, strict=True))
-        for row in conn.execute(DESTINATIONS, {"clinic_id": clinic_id}).fetchall()
+        for row in conn.execute(DESTINATIONS, {"clinic_id": clinic_id, "limit": limit}).fetchall()
     ]
 
 

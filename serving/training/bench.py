@@ -1,7 +1,7 @@
 """Scores the shipped models and says whether the bars are met: `python -m serving.training.bench`.
 
-Brain: each raw scan of person 01 alone. Lesion: persons 07 and 19, each alone, left out of training with image and lesion
-mask; one net per seed; and generated cases on unseen anatomies with unseen lesion masks, split by contrast.
+Brain: each raw scan of person 01 alone. Lesion: persons 07 and 19, each alone, left out of training with image and
+lesion mask; one net per seed; and generated cases on unseen anatomies with unseen lesion masks, split by contrast.
 n is always people. All three people were looked at while the recipes were made: development data, not a test.
 Writes build/bench-models.json; exits with 1 where a bar is missed.
 """
@@ -52,7 +52,9 @@ def score_brain(root: Path, net: Net, parameters: Parameters) -> list[dict[str, 
     return rows
 
 
-def score_people(root: Path, nets: Mapping[str, Net], parameters: Parameters, seed: str) -> list[dict[str, Any]]:
+def score_people(
+    root: Path, nets: Mapping[str, Net], parameters: Parameters, seed: str
+) -> list[dict[str, Any]]:
     """One row for each of persons 19 and 07, each alone."""
     rows = []
     for person in LESION_BARS:
@@ -81,7 +83,13 @@ def score_generated(root: Path, net: Net, threshold: float, smallest_mm3: float)
             for name in ("dice", "sensitivity", "precision", "predicted_ml", "true_ml")
         }
     best, top = best_threshold(found, cases)
-    return {"cases": len(cases), "anatomies": 2, "bands": bands, "best_threshold": best, "best_dice": round(top, 3)}
+    return {
+        "cases": len(cases),
+        "anatomies": 2,
+        "bands": bands,
+        "best_threshold": best,
+        "best_dice": round(top, 3),
+    }
 
 
 def _parts(mask: Mask, smallest_mm3: float) -> Mask:
@@ -118,7 +126,12 @@ def score_all(
     for person in LESION_BARS:
         values = [row["dice"] for row in report["lesion"] if row["person"] == person]
         low, high = min(values), max(values)
-        report["spread"][str(person)] = {"seeds": len(values), "mean": _mean(values), "low": low, "high": high}
+        report["spread"][str(person)] = {
+            "seeds": len(values),
+            "mean": _mean(values),
+            "low": low,
+            "high": high,
+        }
         say(f"person {person}: {len(values)} seeds, Dice {low:.3f} to {high:.3f}")
     threshold, smallest = float(parameters["threshold"]), float(parameters["smallest_mm3"])
     report["generated"] = score_generated(root, lesions[shipped], threshold, smallest)
@@ -131,7 +144,11 @@ def score_all(
 
 def missed(report: Mapping[str, Any]) -> list[str]:
     """The bars that a report misses, in words; empty where all are met. Lesion bars hold for every seed's mean too."""
-    out = [f"brain {row['scan']}: {row['dice']} < {BRAIN_BAR}" for row in report["brain"] if row["dice"] < BRAIN_BAR]
+    out = [
+        f"brain {row['scan']}: {row['dice']} < {BRAIN_BAR}"
+        for row in report["brain"]
+        if row["dice"] < BRAIN_BAR
+    ]
     for person, bar in LESION_BARS.items():
         spread = report["spread"][str(person)]
         if spread["seeds"] < 2:

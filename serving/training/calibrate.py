@@ -50,7 +50,9 @@ def generated_cases(root: Path, count: int, seed: int, unseen_donors: bool) -> l
     for index in range(count):
         rng = np.random.default_rng((seed, index))
         band = names[index % len(names)]
-        image, lesion = flair_image(rng, flair_scene(rng, hosts[index // len(names) % 2], donors), BANDS[band])
+        image, lesion = flair_image(
+            rng, flair_scene(rng, hosts[index // len(names) % 2], donors), BANDS[band]
+        )
         out.append(Case(image, lesion, band))
     return out
 

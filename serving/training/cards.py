@@ -71,7 +71,8 @@ def lesion_card(version: str, scores: Mapping[str, Any], calibration: Mapping[st
                 "people_kept_for_checks": [*TEST_DONORS],
             },
         ],
-        "calibration": {"on": "generated cases only"} | {name: round(value, 3) for name, value in calibration.items()},
+        "calibration": {"on": "generated cases only"}
+        | {name: round(value, 3) for name, value in calibration.items()},
         "scored_on": {
             "what": "one person at a time, left out with image and lesion mask; every seed is another training run",
             "people": len(TEST_PEOPLE),

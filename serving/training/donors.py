@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from serving.training.labelmaps import (
-    CEREBELLAR_WHITE, STEM, WHITE, WHITE_SPOT, BoolArray, LabelMap, cropped, load_map, map_to_mni, read_ras,
+    CEREBELLAR_WHITE,
+    STEM,
+    WHITE,
+    WHITE_SPOT,
+    BoolArray,
+    LabelMap,
+    cropped,
+    load_map,
+    map_to_mni,
+    read_ras,
 )  # fmt: skip
 
 TEST_PEOPLE = (7, 19)  # their images and masks are in no training run
@@ -38,7 +47,9 @@ class Host:
     to_mni: NDArray[np.float64]
 
 
-def load_donors(root: Path, people: tuple[int, ...] | None = None, without: tuple[int, ...] = ()) -> list[Donor]:
+def load_donors(
+    root: Path, people: tuple[int, ...] | None = None, without: tuple[int, ...] = ()
+) -> list[Donor]:
     """The donors of the data folder: only `people` where given, never those in `without`."""
     found = []
     for path in sorted((root / "ms_lesions" / "lesion_masks_MNI").glob("patient*_lesion_consensus.nii.gz")):
@@ -85,7 +96,9 @@ def plant(rng: np.random.Generator, host: Host, donor: Donor) -> NDArray[np.uint
     parts, count = ndi.label((soft > rng.uniform(0.35, 0.6)) & host.white)
     size = np.bincount(parts.ravel(), minlength=count + 1)
     # a big part is mostly kept, or the heavy loads of the donors would vanish by chance
-    keep = (size >= 5) & ((rng.random(count + 1) < rng.uniform(0.4, 1)) | ((size > 1500) & (rng.random() < 0.7)))
+    keep = (size >= 5) & (
+        (rng.random(count + 1) < rng.uniform(0.4, 1)) | ((size > 1500) & (rng.random() < 0.7))
+    )
     number = np.where(keep, 1 + np.arange(count + 1) % 250, 0).astype(np.uint8)
     number[0] = 0
     return np.asarray(number[parts], np.uint8)

@@ -1,6 +1,6 @@
 """Scores: brain masks against a given mask carried into raw space, lesion masks by overlap and lesion by lesion.
 
-The people of these scores (01, 07, 19) were looked at while the recipes were made: they are development data, not a test.
+The people of these scores (01, 07, 19) were looked at while the recipes were made: development data, not a test.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class LesionScore:
 def lesion_score(found: Mask, truth: Mask, voxel_mm3: float = 1.0) -> LesionScore:
     """Scores of a lesion mask [X,Y,Z].
 
-    Lesions are 26-neighbour parts of at least 14 mm3; one is hit where at least 10 % of it overlaps. None: no such part.
+    Lesions are 26-neighbour parts of at least 14 mm3; one is hit where at least 10 % of it overlaps. None: no part.
     """
     return LesionScore(
         dice(found, truth),
@@ -79,7 +79,10 @@ def _hit_share(parts_of: Mask, other: Mask, voxel_mm3: float) -> float | None:
 def itk_affine(path: Path) -> NDArray[np.float64]:
     """An ITK text transform x' = A (x - c) + t + c in LPS mm, as a 4x4 matrix in RAS mm."""
     lines = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
-    values, centre = np.array(lines["Parameters"].split(), float), np.array(lines["FixedParameters"].split(), float)
+    values, centre = (
+        np.array(lines["Parameters"].split(), float),
+        np.array(lines["FixedParameters"].split(), float),
+    )
     matrix = np.eye(4)
     matrix[:3, :3] = values[:9].reshape(3, 3)
     matrix[:3, 3] = values[9:] + centre - matrix[:3, :3] @ centre
@@ -98,7 +101,7 @@ def carried(mask: Any, transform: NDArray[np.float64], volume: Volume) -> Mask:
 def raw_heads(root: Path) -> list[tuple[str, Volume, Mask]]:
     """The four raw scans of person 01 with skull, each with the given brain mask carried to its grid."""
     folder = root / "ms_lesions" / "longitudinal" / "patient01"
-    mask = nib.load(folder / "brainmask.nii.gz")  # type: ignore[attr-defined]
+    mask = nib.load(folder / "brainmask.nii.gz")
     out = []
     for name in RAW_SCANS:
         volume = read_nifti(folder / "raw" / f"{name}.nii.gz")
@@ -111,5 +114,5 @@ def raw_heads(root: Path) -> list[tuple[str, Volume, Mask]]:
 def flair_person(root: Path, person: int) -> tuple[Volume, Mask]:
     """The skull-stripped FLAIR of person 7 or 19 (1 mm, MNI space) and the consensus lesion mask."""
     folder = root / "ms_lesions" / "cross_sectional_MNI" / f"patient{person:02d}"
-    lesion = nib.load(folder / "lesion_consensus.nii.gz")  # type: ignore[attr-defined]
+    lesion = nib.load(folder / "lesion_consensus.nii.gz")
     return read_nifti(folder / "FLAIR.nii.gz"), np.asarray(lesion.dataobj) > 0

@@ -26,8 +26,12 @@ GROUPS: tuple[tuple[int, ...], ...] = (
     (12, 51), (13, 52), (14,), (15,), (16,), (17, 53), (18, 54), (24,), (25, 57), (26, 58), (28, 60), (30, 62),
     (85,), (502,), (506,), (507,), (508,), (509,), (511,), (512,), (514,), (515,), (516,), (530,),
 )  # fmt: skip
-WHITE, CORTEX, VENTRICLE, CEREBELLAR_WHITE, CEREBELLAR_CORTEX, THALAMUS, CAUDATE, PUTAMEN, PALLIDUM = range(1, 10)
-THIRD_VENTRICLE, FOURTH_VENTRICLE, STEM, HIPPOCAMPUS, AMYGDALA, CSF, WHITE_SPOT, ACCUMBENS, VENTRAL_DC = range(10, 19)
+WHITE, CORTEX, VENTRICLE, CEREBELLAR_WHITE, CEREBELLAR_CORTEX, THALAMUS, CAUDATE, PUTAMEN, PALLIDUM = range(
+    1, 10
+)
+THIRD_VENTRICLE, FOURTH_VENTRICLE, STEM, HIPPOCAMPUS, AMYGDALA, CSF, WHITE_SPOT, ACCUMBENS, VENTRAL_DC = (
+    range(10, 19)
+)
 VESSEL, CHIASM, FIRST_OUTSIDE = 19, 20, 21
 
 _LOOKUP = np.zeros(1024, np.uint8)
@@ -66,7 +70,7 @@ def data_root(given: Path | None) -> Path:
 
 def read_ras(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """A NIfTI file as float32 [X,Y,Z] in RAS order and its voxel -> RAS mm affine."""
-    image: Any = nib.as_closest_canonical(nib.load(path))  # type: ignore[attr-defined]
+    image: Any = nib.as_closest_canonical(nib.load(path))
     return np.asarray(image.dataobj, np.float32), np.asarray(image.affine, np.float64)
 
 

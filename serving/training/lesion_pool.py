@@ -1,8 +1,8 @@
 """A folder of rendered FLAIR volumes that every lesion training run shares: written once, read stack by stack.
 
-One file a volume: uint8 [2,X,Y,Z], first the image in 255 steps (0 = outside the brain, else 1 + (value + 1) * 254 / 3),
-then the lesion mask. A file appears under its final name only when it is whole, so training may start while
-the pool still grows.
+One file a volume: uint8 [2,X,Y,Z], first the image in 255 steps (0 = outside the brain, else
+1 + (value + 1) * 254 / 3), then the lesion mask. A file appears under its final name
+only when it is whole, so training may start while the pool still grows.
 """
 
 from __future__ import annotations

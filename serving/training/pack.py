@@ -36,7 +36,11 @@ def half_exact(weights: Weights) -> Weights:
 
 def stage(architecture: str, name: str) -> dict[str, str]:
     """The block of one stage in model.json."""
-    return {"architecture": architecture, "weights": f"{name}.safetensors", "openvino": f"openvino/{name}.xml"}
+    return {
+        "architecture": architecture,
+        "weights": f"{name}.safetensors",
+        "openvino": f"openvino/{name}.xml",
+    }
 
 
 def brain_model(version: str) -> dict[str, Any]:
@@ -93,7 +97,9 @@ def calibrated(path: Path, root: Path, cases_count: int, say: Any) -> tuple[Weig
     return folded(raw, slope, offset), {"slope": slope, "offset": offset, "best_threshold": best}
 
 
-def replace_package(folder: Path, model: dict[str, Any], card: Mapping[str, Any], weights: Any, key: Any) -> str:
+def replace_package(
+    folder: Path, model: dict[str, Any], card: Mapping[str, Any], weights: Any, key: Any
+) -> str:
     """Write a package in place of what lies there; returns its digest."""
     if folder.exists():
         shutil.rmtree(folder)
@@ -127,21 +133,31 @@ def main(
         lesions[str(seed)] = calibrated(path, root, cases, typer.echo)
         tensors = {name: value.astype(np.float16) for name, value in lesions[str(seed)][0].items()}
         save_file(tensors, bench.WEIGHTS / f"ms-lesion-seed{seed}.safetensors")
-    brains = {version: half_exact(load_weights(path)) for version, path in (("1.0.0", first), ("1.1.0", final))}
+    brains = {
+        version: half_exact(load_weights(path)) for version, path in (("1.0.0", first), ("1.1.0", final))
+    }
     model = lesion_model("1.0.0", 0.5)
     scores = bench.score_all(
         root,
         torch_net(BRAIN_NET, final),
-        {seed: torch_net(LESION_NET, bench.WEIGHTS / f"ms-lesion-seed{seed}.safetensors") for seed in lesions},
+        {
+            seed: torch_net(LESION_NET, bench.WEIGHTS / f"ms-lesion-seed{seed}.safetensors")
+            for seed in lesions
+        },
         "1",
         model["parameters"],
         typer.echo,
     )
-    rows = {"1.0.0": bench.score_brain(root, torch_net(BRAIN_NET, first), BRAIN_PARAMETERS), "1.1.0": scores["brain"]}
+    rows = {
+        "1.0.0": bench.score_brain(root, torch_net(BRAIN_NET, first), BRAIN_PARAMETERS),
+        "1.1.0": scores["brain"],
+    }
     for version, weights in brains.items():
         folder = bench.PACKAGES / f"brain-extraction-{version}"
         card = cards.brain_card(version, rows[version])
-        typer.echo(f"{folder.name} {replace_package(folder, brain_model(version), card, {'brain': weights}, signer)}")
+        typer.echo(
+            f"{folder.name} {replace_package(folder, brain_model(version), card, {'brain': weights}, signer)}"
+        )
     stages = {"brain": brains["1.1.0"], "lesion": lesions["1"][0]}
     card = cards.lesion_card("1.0.0", scores, lesions["1"][1])
     folder = bench.PACKAGES / bench.LESION

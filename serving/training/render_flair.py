@@ -19,7 +19,15 @@ from serving.engine.flair import peak_of
 from serving.training import labelmaps as lm
 from serving.training.donors import Donor, Host, draw_donor, plant
 from serving.training.warp import (
-    Tensor, WarpRange, as_float, blur, pull, random_grid, smooth_field, thick_slices, white_noise,
+    Tensor,
+    WarpRange,
+    as_float,
+    blur,
+    pull,
+    random_grid,
+    smooth_field,
+    thick_slices,
+    white_noise,
 )  # fmt: skip
 
 BOX = (160, 192, 160)  # 1 mm voxels
@@ -96,7 +104,9 @@ def _distractors(rng: np.random.Generator, image: Tensor, scene: Scene) -> Tenso
         image = image + rim * float(rng.uniform(0.02, 0.13))
     if rng.random() < 0.4:
         coarse = functional.avg_pool3d(ventricle[None, None], 4)
-        near = torch.from_numpy(ndi.gaussian_filter(coarse[0, 0].numpy(), float(rng.uniform(1, 2.5))))[None, None]
+        near = torch.from_numpy(ndi.gaussian_filter(coarse[0, 0].numpy(), float(rng.uniform(1, 2.5))))[
+            None, None
+        ]
         near = functional.interpolate(near, size=shape, mode="trilinear")[0, 0]
         image = image + white * near / near.max().clamp(min=1e-3) * float(rng.uniform(0, 0.12))
     if rng.random() < 0.25:
@@ -115,7 +125,9 @@ def _lesions(rng: np.random.Generator, image: Tensor, part: Tensor, base: float)
         return image
     contrast = np.clip(base * rng.uniform(0.65, 1.35, 256), 0.07, 0.95).astype(np.float32)
     contrast[0] = 0
-    brightness = blur(torch.from_numpy(contrast)[part], float(rng.uniform(0.4, 0.9))) * float(rng.uniform(1.0, 1.25))
+    brightness = blur(torch.from_numpy(contrast)[part], float(rng.uniform(0.4, 0.9))) * float(
+        rng.uniform(1.0, 1.25)
+    )
     brightness = torch.minimum(brightness, torch.tensor(float(contrast.max())))
     texture = 1 + 0.2 * smooth_field(rng, tuple(part.shape), (40, 44, 40))[0]
     image = image + brightness * texture
@@ -158,7 +170,9 @@ def _scanner(rng: np.random.Generator, image: Tensor) -> Tensor:
     kind = rng.random()
     if kind < 0.5:
         axis, step = int(rng.choice(3, p=[0.2, 0.15, 0.65])), float(rng.uniform(1.5, 5.5))
-        image = thick_slices(image, axis, step * float(rng.uniform(0.6, 1)), step, float(rng.uniform(0, step)))
+        image = thick_slices(
+            image, axis, step * float(rng.uniform(0.6, 1)), step, float(rng.uniform(0, step))
+        )
         if rng.random() < 0.4:
             image = blur(image, float(rng.uniform(0.3, 0.7)))
     elif kind < 0.8:

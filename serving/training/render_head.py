@@ -18,7 +18,15 @@ from scipy import ndimage as ndi
 from serving.engine.brain_extraction import unit
 from serving.training import labelmaps as lm
 from serving.training.warp import (
-    Tensor, WarpRange, as_float, blur, pull, random_grid, smooth_field, thick_slices, white_noise,
+    Tensor,
+    WarpRange,
+    as_float,
+    blur,
+    pull,
+    random_grid,
+    smooth_field,
+    thick_slices,
+    white_noise,
 )  # fmt: skip
 
 VOXEL = 2.5  # mm, the brain net's grid
@@ -121,7 +129,9 @@ def _scanner(rng: np.random.Generator, image: Tensor) -> Tensor:
         image = image * torch.exp(field * float(rng.uniform(0, 0.45)))
     if rng.random() < 0.6:
         axis, step = int(rng.choice(3, p=[0.2, 0.2, 0.6])), float(rng.uniform(1.5, 7.0)) / VOXEL
-        image = thick_slices(image, axis, step * float(rng.uniform(0.6, 1)), step, float(rng.uniform(0, step)))
+        image = thick_slices(
+            image, axis, step * float(rng.uniform(0.6, 1)), step, float(rng.uniform(0, step))
+        )
     elif rng.random() < 0.4:
         image = blur(image, float(rng.uniform(0.2, 1.0)))
     level = float(rng.uniform(0, 0.05)) * float(rng.random() < 0.8)
@@ -129,8 +139,10 @@ def _scanner(rng: np.random.Generator, image: Tensor) -> Tensor:
     return image ** float(np.exp(rng.normal(0, 0.25)))
 
 
-def head_stream(rng: np.random.Generator, heads: list[Head], ring: int = 12) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless training cases: two contrasts for each warp (the warp is three quarters of the cost), shuffled a little."""
+def head_stream(
+    rng: np.random.Generator, heads: list[Head], ring: int = 12
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless training cases: two contrasts for each warp (most of the cost), a little shuffled."""
     waiting: list[tuple[Tensor, Tensor]] = []
     while True:
         anatomy = head_anatomy(rng, heads)

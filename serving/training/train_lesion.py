@@ -51,7 +51,9 @@ def batch_of(pool: Pool, volumes: int, stacks: int) -> tuple[Tensor, Tensor]:
     """Images [N,5,128,128] and masks [N,1,128,128], `stacks` out of each of `volumes` random volumes."""
     pairs = [pair for _ in range(volumes) for pair in pool.stacks(stacks)]
     images = torch.from_numpy(np.stack([image for image, _ in pairs]))
-    return images.to(memory_format=torch.channels_last), torch.from_numpy(np.stack([mask for _, mask in pairs]))
+    return images.to(memory_format=torch.channels_last), torch.from_numpy(
+        np.stack([mask for _, mask in pairs])
+    )
 
 
 def fresh_norms(net: Tensor, batches: Callable[[], Tensor], rounds: int = 40) -> Tensor:
@@ -73,7 +75,7 @@ def fresh_norms(net: Tensor, batches: Callable[[], Tensor], rounds: int = 40) ->
 
 
 def train(recipe: Recipe, pool: Pool, out: Path, curve: Curve) -> int:
-    """Train until the minutes are over; leaves float16 weights at `out`, refreshed every 4 minutes. Returns the steps."""
+    """Train until the minutes are over; leaves float16 weights at `out`, refreshed every 4 minutes. Returns steps."""
     torch.manual_seed(recipe.seed)
     net = build(ARCHITECTURE).train().to(memory_format=torch.channels_last)
     mean = copy.deepcopy(net)
@@ -112,11 +114,15 @@ def _follow(mean: Tensor, net: Tensor, keep: float) -> None:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Weights file to write.")] = Path(".train/lesion/seed1.safetensors"),
+    out: Annotated[Path, typer.Option(help="Weights file to write.")] = Path(
+        ".train/lesion/seed1.safetensors"
+    ),
     data: Annotated[Path | None, typer.Option(help="Open data folder; default RADFLEET_DATA.")] = None,
     minutes: Annotated[float, typer.Option()] = 35,
     seed: Annotated[int, typer.Option()] = 1,
-    pool: Annotated[Path | None, typer.Option(help="Folder of rendered volumes, filled when it is absent.")] = None,
+    pool: Annotated[
+        Path | None, typer.Option(help="Folder of rendered volumes, filled when it is absent.")
+    ] = None,
     volumes: Annotated[int, typer.Option(help="Volumes to render into a new pool.")] = 570,
     threads: Annotated[int, typer.Option()] = 1,
 ) -> None:

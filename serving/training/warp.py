@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 Tensor = Any  # torch is not followed by the type checker: see pyproject.toml
@@ -28,7 +29,9 @@ class WarpRange:
     bending: tuple[tuple[int, float], ...]
 
 
-def smooth_field(rng: np.random.Generator, shape: Sequence[int], nodes: Sequence[int], channels: int = 1) -> Tensor:
+def smooth_field(
+    rng: np.random.Generator, shape: Sequence[int], nodes: Sequence[int], channels: int = 1
+) -> Tensor:
     """Normal noise on a coarse grid of `nodes`, interpolated to [channels,X,Y,Z]."""
     coarse = torch.from_numpy(rng.standard_normal((1, channels, *nodes)).astype(np.float32))
     return functional.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=True)[0]
@@ -39,7 +42,7 @@ def white_noise(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(rng.standard_normal(tuple(shape), dtype=np.float32))
 
 
-def blur(image: Tensor, sigma: float | Sequence[float]) -> Tensor:
+def blur(image: Tensor, sigma: float | Sequence[float] | NDArray[np.float64]) -> Tensor:
     """Gaussian blur, sigma in voxels (one or one an axis); below 0.2 nothing happens on that axis."""
     # scipy's line filter is 20 times faster on a CPU here than torch's conv3d with a line kernel
     for axis, width in enumerate(np.broadcast_to(np.asarray(sigma, float), 3)):
@@ -78,7 +81,7 @@ def random_grid(
     out_shape: Sequence[int],
     voxel: float,
     limits: WarpRange,
-    centre: Sequence[float],
+    centre: NDArray[np.float64],
 ) -> Tensor:
     """Sampling grid [1,X,Y,Z,3] for `pull`: random affine with mirror and bending, around `centre` (source voxels).
 

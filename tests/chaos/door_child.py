@@ -1,4 +1,4 @@
-"""A DICOM door as a process of its own for the order test; an argument names a fault to plant.
+"""A DICOM door as a process of its own: ``door_child.py [FAULT [PORT]]``; the fault is planted on purpose.
 
 The faults exist to show that the judge sees them: a judge that cannot condemn is worth nothing.
 """
@@ -57,7 +57,7 @@ def main() -> None:
     with db.tenant(uuid4()):
         pass
     door = DicomDoor(Intake(Filestore(its.store_dir, free_bytes_min=0), recorder), find, hint_release(db))
-    print(door.start("127.0.0.1", 0), flush=True)
+    print(door.start("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0), flush=True)
     sys.stdin.read()
     door.stop(1)
 

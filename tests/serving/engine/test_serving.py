@@ -77,15 +77,21 @@ class Machine:
         )
         wait(self.ready.exists, 120)
 
-    def of_this(self, word: str) -> list[psutil.Process]:
-        """Processes of our own sessions whose title holds a word."""
+    def of_this(self, word: str, without: str = "") -> list[psutil.Process]:
+        """Living processes of ours whose title holds a word, and not another one."""
         found = []
         for root in self.running:
             try:
                 family = [psutil.Process(root.pid), *psutil.Process(root.pid).children(recursive=True)]
-                found += [process for process in family if word in " ".join(process.cmdline())]
             except psutil.Error:
                 continue
+            for process in family:
+                try:
+                    title = " ".join(process.cmdline())
+                except psutil.Error:
+                    continue
+                if word in title and (not without or without not in title):
+                    found.append(process)
         return found
 
     def down(self) -> None:
@@ -258,9 +264,8 @@ def test_a_killed_head_is_named_and_its_successor_found(
     machine: Machine, engine: RayEngine, tmp_path: Path
 ) -> None:
     """Mutant caught: a worker that keeps the dead head's driver never answers again."""
-    for process in machine.of_this(""):
-        if "toy_engine" not in " ".join(process.cmdline()):
-            os.kill(process.pid, signal.SIGKILL)
+    for process in machine.of_this("", without="toy_engine"):
+        os.kill(process.pid, signal.SIGKILL)
     machine.ray.wait(10)
     with pytest.raises(errors.EngineAway):
         ask(engine, machine.digests["a"], tmp_path)
