@@ -9,6 +9,7 @@ import typer
 from registry.core import logs
 from registry.core.db import Database, database
 from registry.core.settings import Settings, settings
+from registry.processes import announce_ready
 
 door = typer.Typer(help="The ways in, each one process.", no_args_is_help=True)
 
@@ -43,18 +44,20 @@ def door_http() -> None:
 
 def work() -> None:
     """Answer studies: claim, prepare, infer, write results."""
-    from serving.engine import calls, dispatch
+    from serving.engine import dispatch
+    from serving.engine.calls import RayEngine
 
     its, db, stop = _service("work")
-    dispatch.loop(dispatch.Worker(its, db, calls.RayEngine(its)), stop)
+    announce_ready()
+    dispatch.loop(dispatch.Worker(its, db, RayEngine(its)), stop)
 
 
 def engine() -> None:
     """Keep the Ray Serve deployments as they should be, and the node's package cache warm."""
-    from serving.engine import reconcile
+    from serving.engine.reconcile import loop
 
     its, db, stop = _service("engine")
-    reconcile.loop(its, db, stop)
+    loop(its, db, stop)
 
 
 def deliver() -> None:
@@ -62,6 +65,7 @@ def deliver() -> None:
     from serving.results import deliver_loop
 
     its, db, stop = _service("deliver")
+    announce_ready()
     deliver_loop.loop(its, db, stop)
 
 
@@ -73,4 +77,5 @@ def sweep() -> None:
 
     its, db, stop = _service("sweep")
     store = Filestore(its.store_dir, free_bytes_min=0)
+    announce_ready()
     sweeping.loop(db, lambda: store.sweep(known_paths(db)), stop)

@@ -22,6 +22,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from registry.core.errors import RadfleetError
+from registry.core.logs import log
 from registry.core.settings import LIMITS
 from serving.doors.errors import Malformed, SenderUnknown, UidMismatch
 from serving.doors.headers import Announced, announce
@@ -213,6 +214,7 @@ class DoorAssociation(Association):  # type: ignore[misc]
         self.dimse = DoorMessages(self)
         self._reactor_checkpoint = _Checkpoint()
         self._reactor_checkpoint.set()
+        self.dul._target = self._read
         # The reader waits in BoundedSocket.ready for bytes, not here for time to pass.
         self.dul._run_loop_delay = 0.0005
         self.daemon = True
@@ -239,6 +241,17 @@ class DoorAssociation(Association):  # type: ignore[misc]
         """A message for the second thread is there."""
         self._reactor_checkpoint.bell.set()
 
+    def _read(self) -> None:
+        """The reader thread; a peer that breaks the protocol's states ends its association and nothing else."""
+        try:
+            self.dul.run_reactor()
+        except Exception as error:  # noqa: BLE001 - pynetdicom raises here for events that no state foresees
+            log().info("door.protocol", error_type=type(error).__name__)
+            self.is_aborted, self.is_established = True, False
+            self._kill = self.dul._kill_thread = True
+            self.dul.socket._gone()
+            self.dul.socket._shutdown_socket()
+
     def run_reactor(self) -> None:
         """The association from its request to its end."""
         try:
@@ -264,10 +277,21 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
             self.event_queue.put("Evt17")
             return False
 
+    def close(self) -> None:
+        """Close the connection."""
+        super().close()
+        self._gone()
+
+    def _gone(self) -> None:
+        """Nobody will ask for an association any more: end the thread that waits for it, and free its place."""
+        if self.assoc.requestor.primitive is None:
+            self.assoc.dul.to_user_queue.put(None)
+
     def recv(self, nr_bytes: int) -> bytearray:
         """Read exactly ``nr_bytes`` in large pieces; OSError when too many are claimed or they come too slowly."""
         limit = PDU_BYTES_MAX if self.assoc.is_established else ASSOCIATE_BYTES_MAX
         if nr_bytes > limit:
+            self._gone()
             self._shutdown_socket()
             raise OSError("a PDU claims more bytes than this door takes")
         data = bytearray(nr_bytes)
@@ -277,6 +301,7 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
             while got < nr_bytes:
                 count = self.socket.recv_into(view[got:]) if time.monotonic() < deadline else 0
                 if not count:
+                    self._gone()
                     break
                 got += count
         return data[:got] if got < nr_bytes else data

@@ -15,9 +15,9 @@ from serving.engine.host import Host
 
 # Runtime class (a package names one) -> runtime and GPUs a replica.
 CLASSES: Mapping[str, tuple[str, float]] = {"cpu-small": ("openvino", 0), "gpu-small": ("torch", 1)}
-# Packages at rest in a replica: the lesion package counts 12 MB and takes 8, so more than 40 versions.
-# Measured on two cores: a replica takes 330 MB after its start, 430 at rest, and 620 during a study of
-# 320x320x36 voxels; the loop and each worker's caller take 270 MB, of which 160 are their own.
+# Packages at rest in a replica: the lesion package counts 12 MB and takes about 8, so more than 40 versions.
+# Measured on two cores: a replica takes 330 MB (180 of its own); a study of 320x320x36 voxels adds 290, which
+# stay for the last two versions asked (cache.HOT). The loop and each worker's caller take 270 (160 their own).
 SHELF_BYTES = 512 * 2**20
 # Longest study on a slow processor, and a margin: a draining replica finishes what it began.
 DRAIN_S = 150

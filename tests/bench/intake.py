@@ -27,6 +27,8 @@ SENDERS = (1, 4)
 SIZES = {"128 KiB": 256, "512 KiB": 512}
 TOOLS = ("storescu", "echoscu", "Orthanc")
 PDU_BYTES = 131072
+# Before anything is measured: imports, connections, and the folders over which a clinic's files are spread.
+WARM = 800
 
 
 def write_files(folder: Path, size: int, senders: int, instances: int, seed: int) -> list[Path]:
@@ -127,11 +129,12 @@ def main() -> int:
     shutil.rmtree(folder, ignore_errors=True)
     with ExitStack() as stack:
         receivers = [stack.enter_context(start(folder / start.__name__)) for start in (radfleet, orthanc)]
-        for receiver in receivers:  # warm: first imports, first connections
-            send(receiver, write_files(folder / "send", 256, 4, 40, SEED))
-            shutil.rmtree(folder / "send")
+        warm = write_files(folder / "send", 64, 4, WARM, SEED)
+        for receiver in receivers:
+            send(receiver, warm)
+        shutil.rmtree(folder / "send")
         rows = measure(receivers, folder / "send", given.rounds, given.instances)
-        sent = 40 + sum(row["n"] for row in rows)
+        sent = WARM + sum(row["n"] for row in rows)
         missing_instances = {receiver.name: sent - receiver.count() for receiver in receivers}
     shutil.rmtree(folder)
     figures = summary(rows)

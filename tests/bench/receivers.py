@@ -106,7 +106,9 @@ def radfleet(folder: Path) -> Iterator[Receiver]:
         return done.stdout
 
     def count() -> int:
-        return sum(int(line["instances"]) for line in json.loads(call("study", "list", "--json", "--limit", "200")))
+        return sum(
+            int(line["instances"]) for line in json.loads(call("study", "list", "--json", "--limit", "200"))
+        )
 
     only = [word for part in ("postgres", "migrate", "dicom") for word in ("--only", part)]
     receiver, log = Receiver("radfleet", ports["RADFLEET_DICOM_PORT"], "RADFLEET", count), folder / "log"

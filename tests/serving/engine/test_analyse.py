@@ -12,19 +12,16 @@ import pytest
 from serving.engine import errors
 from serving.engine.analyse import LocalEngine, analyse
 from serving.engine.package import verify_package
+from serving.imaging.errors import NotDicom
+from serving.imaging.writer import write_dicom
+from tests.serving.imaging.scans import FLAIR, head
 
 
 @pytest.fixture
 def nifti(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(1)
-    affine = np.diag([-4.0, 4.2, 5.0, 1.0])
-    affine[:3, 3] = (60, -60, -60)
-    # A head in air: three shells as bright as skin, gray matter and white matter.
-    away = np.linalg.norm(np.indices((32, 34, 30)) - np.array([16, 17, 15])[:, None, None, None], axis=0)
-    head = np.select([away < 6, away < 10, away < 13], [300.0, 200.0, 100.0], 0.0) + rng.normal(
-        0, 5, away.shape
-    )
-    nibabel.save(nibabel.Nifti1Image(np.abs(head).astype(np.float32), affine), tmp_path / "in.nii.gz")
+    """The head of the imaging tests as a NIfTI file."""
+    volume = head()
+    nibabel.save(nibabel.Nifti1Image(volume.voxels, volume.affine), tmp_path / "in.nii.gz")
     return tmp_path / "in.nii.gz"
 
 
@@ -47,3 +44,21 @@ def test_a_package_answers_only_its_task_and_its_digest(packed: Path, nifti: Pat
     with pytest.raises(errors.IdentityMismatch):
         LocalEngine(packed, 1).package("sha256:" + "0" * 64)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dicom_folder_gives_what_its_nifti_gives(packed: Path, nifti: Path, tmp_path: Path) -> None:
+    write_dicom(head(), tmp_path / "dicom", FLAIR)
+    first = analyse(tmp_path / "dicom", "toy", tmp_path / "a", packed, threads=1)
+    second = analyse(nifti, "toy", tmp_path / "b", packed, threads=1)
+    masks = [nibabel.load(tmp_path / name / "mask.nii.gz") for name in ("a", "b")]
+    assert np.array_equal(masks[0].dataobj, masks[1].dataobj)
+    assert np.abs(masks[0].affine - masks[1].affine).max() < 1e-3
+    assert first["findings"] == second["findings"]
+    assert [series["code"] for series in first["series"]] == ["chosen"]
+
+
+def test_a_folder_without_a_scan_is_refused_by_name(packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/notes.txt").write_text("not an image")
+    with pytest.raises(NotDicom):
+        analyse(tmp_path / "empty", "toy", tmp_path / "out", packed)

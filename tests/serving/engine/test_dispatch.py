@@ -1,0 +1,176 @@
+"""The dispatcher's transactions: one answer, under its fence, or a named end. The engine here is a small one of
+this process (it thresholds); the served engine is played whole in tests/acceptance."""
+
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from registry.core.errors import RadfleetError
+from serving.engine import dispatch
+from serving.engine.answering import Question, Reply
+from serving.engine.errors import EngineAway, ReplicaDied
+from serving.engine.package import Package
+from serving.imaging.errors import NotAHead
+from serving.imaging.volume import load_volume
+from serving.studies import sweep
+from serving.studies.errors import Abandoned
+from tests.kit.world import DIGEST_A, DIGEST_B, World
+
+MODEL = {
+    "accepts": {"Modality": "MR", "contrast": ["any"], "slices_min": 5},
+    "labels": {
+        "1": {
+            "name": "Brain",
+            "category": ["123037004", "SCT", "Anatomical Structure"],
+            "type": ["12738006", "SCT", "Brain"],
+        }
+    },
+}
+
+
+class SmallEngine:
+    """Answers in this process; ``act`` may fail or interfere first."""
+
+    def __init__(self, act: Callable[[], None] = lambda: None, digest: str = DIGEST_A) -> None:
+        self.act = act
+        self.digest = digest
+
+    def package(self, digest: str) -> Package:
+        return Package(digest, Path(), dict(MODEL), {})
+
+    def infer(self, question: Question, volume_dir: Path) -> Reply:
+        self.act()
+        voxels = load_volume(volume_dir).voxels
+        mask = (voxels > voxels.mean()).astype(np.uint8)
+        return Reply(mask, mask, {"brain_ml": 1.0}, (), self.digest, "numpy", "cpu", {})
+
+
+def _raise(error: RadfleetError) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+@pytest.fixture
+def ready(world: World, tests_data: Path) -> UUID:
+    """A complete study of a real head at a bound clinic with one destination; its clinic's id."""
+    from serving.demo.head import write_head
+    from serving.doors import folder
+
+    clinic = world.clinic()
+    world.version()
+    world.bind(clinic)
+    world.sql(
+        "insert into serving.destination(clinic_id, name, kind, url) values (%s, 'pacs', 'stow', 'http://127.0.0.1:1')",
+        clinic,
+    )
+    home = world.db.settings.root
+    cast = {"ae": "A", "vendor": "SIEMENS", "model": "Prisma", "software": "E11 x"}
+    scan = write_head(tests_data / "heads" / "study1_FLAIR.nii.gz", home / "scan", cast)
+    folder.submit(world.db.settings, world.db.database, scan, "north")
+    world.sql("update serving.study set deadline = now() - interval '1 s'")
+    assert sweep.close_due(world.db.database) == 1
+    return clinic
+
+
+def _worker(world: World, engine: SmallEngine) -> dispatch.Worker:
+    return dispatch.Worker(world.db.settings, world.db.database, engine)
+
+
+def _study(world: World) -> tuple[object, ...]:
+    return world.sql("select state, code from serving.study")[0]
+
+
+def test_an_answer_is_stored_whole_and_names_its_version(world: World, ready: UUID) -> None:
+    assert _worker(world, SmallEngine()).turn()
+    assert _study(world) == ("done", None)
+    assert world.sql("select digest, binding_seq from serving.result") == [(DIGEST_A, 1)]
+    assert world.sql("select kind from serving.result_object order by kind") == [
+        ("preview",),
+        ("seg",),
+        ("sr",),
+    ]
+    assert world.sql("select count(*) from serving.outbox where state = 'ready'") == [(3,)]
+    ((values, profile),) = world.sql("select values, profile from serving.feature")
+    assert values["brain_ml"] == 1.0
+    assert profile
+    assert world.sql("select echoed_digest, code from serving.attempt") == [(DIGEST_A, None)]
+    steps = [row[0] for row in world.sql("select step from serving.step order by seq")]
+    assert steps == [
+        "received", "complete", "claimed", "package", "volume", "inference", "quality", "results", "answered",
+    ]  # fmt: skip
+    assert not list(world.db.settings.work_dir.glob("*")), "scratch is removed"
+
+
+def test_another_versions_answer_is_never_stored(world: World, ready: UUID) -> None:
+    world.version(DIGEST_B, "1.1.0")
+    _worker(world, SmallEngine(digest=DIGEST_B)).turn()
+    assert world.sql("select count(*) from serving.result") == [(0,)]
+    assert world.sql("select code from serving.attempt") == [("engine.identity_mismatch",)]
+
+
+def test_a_zombie_stores_nothing(world: World, ready: UUID) -> None:
+    def successor_takes_over() -> None:
+        world.sql("update registry.job set fence = nextval('registry.fence_seq')")
+
+    _worker(world, SmallEngine(successor_takes_over)).turn()
+    assert world.sql("select count(*) from serving.result") == [(0,)]
+    assert world.sql("select count(*) from serving.outbox") == [(0,)]
+
+
+def test_a_refused_study_ends_with_its_code_and_cure(world: World, ready: UUID) -> None:
+    _worker(world, SmallEngine(_raise(NotAHead()))).turn()
+    assert world.sql("select state, code, cure from serving.study") == [
+        ("rejected", NotAHead.code, NotAHead.cure)
+    ]
+
+
+def test_an_engine_that_is_away_costs_no_attempt(world: World, ready: UUID) -> None:
+    _worker(world, SmallEngine(_raise(EngineAway()))).turn()
+    assert world.sql("select state, attempts, last_error from registry.job") == [("ready", 0, "engine.away")]
+
+
+def test_poison_ends_as_dead_after_three_attempts(world: World, ready: UUID) -> None:
+    worker = _worker(world, SmallEngine(_raise(ReplicaDied())))
+    for _ in range(3):
+        world.sql("update registry.job set run_at = now() where state = 'ready'")
+        assert worker.turn()
+    assert world.sql("select state, code, cure from serving.study") == [
+        ("dead", "engine.replica_died", Abandoned.cure)
+    ]
+
+
+def test_results_made_again_are_the_same_objects(world: World, ready: UUID) -> None:
+    """The fence is lost after the objects were made; the successor's objects have the same UIDs (promise P3)."""
+    from serving.engine import answering
+
+    made: list[list[str]] = []
+    original = answering._objects
+
+    def keep(*args: object) -> object:
+        objects = original(*args)  # type: ignore[arg-type]
+        made.append([o.SOPInstanceUID for o in objects])
+        return objects
+
+    answering._objects = keep  # type: ignore[assignment]
+    try:
+        lost = iter([True, False])
+
+        def maybe_lose() -> None:
+            if next(lost):
+                world.sql("update registry.job set fence = fence + 1, lease_until = now() - interval '1 s'")
+
+        worker = _worker(world, SmallEngine(maybe_lose))
+        worker.turn()
+        sweep.reap(world.db.database)
+        world.sql("update registry.job set run_at = now() where state = 'ready'")
+        worker.turn()
+    finally:
+        answering._objects = original
+    assert len(made) == 2
+    assert made[0] == made[1]
+    assert _study(world) == ("done", None)
