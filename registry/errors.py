@@ -360,3 +360,33 @@ class ChainBroken(Unmet):
     code = "registry.chain_broken"
     why = "An event was changed, removed or inserted after it was written, or the head was."
     cure = "Compare the heads with those kept elsewhere, restore the record, and find who has owner rights."
+
+
+class MlflowAway(Unavailable):
+    """MLflow does not answer."""
+
+    code = "registry.mlflow_away"
+    cure = "Versions in the cache still answer and others wait. See radfleet status and start MLflow again."
+
+
+class ModelNotInMlflow(NotFound):
+    """MLflow holds no version with this digest."""
+
+    code = "registry.model_not_in_mlflow"
+    cure = (
+        "Register the package again with radfleet model register: that is safe and completes what is missing."
+    )
+
+
+class ArtefactDamaged(Unavailable):
+    """The package that MLflow sent is not the one that its digest names."""
+
+    code = "registry.artefact_damaged"
+    cure = "Nothing of it was used. Restore MLflow's artefacts from backup, or register the package again."
+
+
+class AliasInvalid(Invalid):
+    """An alias is made of a clinic's slug and a task, each lower-case letters, digits and hyphens."""
+
+    code = "registry.alias_invalid"
+    cure = "Use the slug that radfleet clinic list shows and the task of the version."

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.core.errors import Invalid, NotFound, Unavailable
+from registry.core.errors import Invalid
+from registry.errors import AliasInvalid, ArtefactDamaged, MlflowAway, ModelNotInMlflow
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -27,36 +28,6 @@ EXPERIMENT, ARTIFACTS = "radfleet packages", "package"
 TAG = "radfleet.digest"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-
-
-class MlflowAway(Unavailable):
-    """MLflow does not answer."""
-
-    code = "registry.mlflow_away"
-    cure = "Versions in the cache still answer and others wait. See radfleet status and start MLflow again."
-
-
-class ModelNotInMlflow(NotFound):
-    """MLflow holds no version with this digest."""
-
-    code = "registry.model_not_in_mlflow"
-    cure = (
-        "Register the package again with radfleet model register: that is safe and completes what is missing."
-    )
-
-
-class ArtefactDamaged(Unavailable):
-    """The package that MLflow sent is not the one that its digest names."""
-
-    code = "registry.artefact_damaged"
-    cure = "Nothing of it was used. Restore MLflow's artefacts from backup, or register the package again."
-
-
-class AliasInvalid(Invalid):
-    """An alias is made of a clinic's slug and a task, each lower-case letters, digits and hyphens."""
-
-    code = "registry.alias_invalid"
-    cure = "Use the slug that radfleet clinic list shows and the task of the version."
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
 """The only way to the database: one pool a role, and ``tenant()`` as the one entry to a clinic's rows."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -38,6 +40,16 @@ class RoleTooStrong(Forbidden):
     cure = "Connect as radfleet_app and radfleet_system, which radfleet up creates, and start again."
 
 
+# When each pooled connection last worked. A check costs a round trip, so one that just worked is not asked again.
+_used: WeakKeyDictionary[Conn, float] = WeakKeyDictionary()
+_IDLE_S = 1.0
+
+
+def _check_idle(conn: Conn) -> None:
+    if time.monotonic() - _used.get(conn, float("-inf")) > _IDLE_S:
+        ConnectionPool.check_connection(conn)
+
+
 class Database:
     """Pools of one installation. ``clinic_id`` values are UUIDs."""
 
@@ -56,7 +68,7 @@ class Database:
                     max_size=12,
                     timeout=4,
                     kwargs={"options": _SESSION},
-                    check=ConnectionPool.check_connection,
+                    check=_check_idle,
                     configure=self._check_role,
                     open=True,
                 )
@@ -67,6 +79,7 @@ class Database:
         try:
             with self._pool(role).connection() as conn:
                 yield conn
+                _used[conn] = time.monotonic()
         except psycopg.OperationalError as error:
             if error.sqlstate is not None and not error.sqlstate.startswith(_AWAY):
                 raise

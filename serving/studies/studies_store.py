@@ -79,8 +79,10 @@ on conflict (clinic_id, study_id, "SeriesInstanceUID") do update set "Modality" 
 ADD_INSTANCE = """
 insert into serving.instance(clinic_id, study_id, series_id, "SOPInstanceUID", "SOPClassUID", version, path, size,
   sha256, patient_key, source, revision)
-values (%(clinic_id)s, %(study_id)s, %(series_id)s, %(sop)s, %(sop_class)s, %(version)s, %(path)s, %(size)s, %(sha256)s,
-  %(patient_key)s, %(source)s, %(revision)s)"""
+select clinic_id, study_id, id, %(sop)s, %(sop_class)s, %(version)s, %(path)s, %(size)s, %(sha256)s, %(patient_key)s,
+  %(source)s, (select revision from serving.study where clinic_id = %(clinic_id)s and id = %(study_id)s)
+from serving.series
+where clinic_id = %(clinic_id)s and study_id = %(study_id)s and "SeriesInstanceUID" = %(series)s"""
 
 # A late instance opens a new revision; an early one moves the deadline, never past the hard one.
 ARRIVED = """
@@ -104,34 +106,30 @@ def record_instance(
     the next version beside the first, which stays current.
     """
     key = {"clinic_id": clinic_id, "uid": facts.StudyInstanceUID}
-    begun = conn.execute(ADD_STUDY, {**key, "lane": lane}).fetchone()
-    if begun is not None:
-        add_step(conn, clinic_id, begun[0], 1, "received", {"source": source})
-    study_id, revision, state = conn.execute(LOCK_STUDY, key).fetchone() or ()
-    known = conn.execute(KNOWN, {"clinic_id": clinic_id, "sop": facts.SOPInstanceUID}).fetchall()
+    # Nothing is fetched before it is needed: in a pipeline this function waits for the server twice, not six times.
+    begun = conn.execute(ADD_STUDY, {**key, "lane": lane})
+    locked = conn.execute(LOCK_STUDY, key)
+    found = conn.execute(KNOWN, {"clinic_id": clinic_id, "sop": facts.SOPInstanceUID})
+    study_id, revision, state = locked.fetchone() or ()
+    known = found.fetchall()
+    if begun.fetchone() is not None:
+        add_step(conn, clinic_id, study_id, 1, "received", {"source": source})
     for sha256, version, its_study, its_revision in known:
         if bytes(sha256) == stored.sha256:
             return Receipt("duplicate", its_study, its_revision, version)
-    if not known:
-        (revision,) = conn.execute(ARRIVED, {"clinic_id": clinic_id, "study_id": study_id}).fetchone() or ()
+    arrived = None if known else conn.execute(ARRIVED, {"clinic_id": clinic_id, "study_id": study_id})
+    version = len(known) + 1
+    values = {
+        "clinic_id": clinic_id, "study_id": study_id, "series": facts.SeriesInstanceUID, "modality": facts.Modality,
+        "scanner_id": scanner_id, "sop": facts.SOPInstanceUID, "sop_class": facts.SOPClassUID, "version": version,
+        "path": stored.path, "size": stored.size, "sha256": stored.sha256, "patient_key": patient_key, "source": source,
+    }  # fmt: skip
+    conn.execute(ADD_SERIES, values)
+    conn.execute(ADD_INSTANCE, values)
+    if arrived is not None:
+        (revision,) = arrived.fetchone() or ()
         if state != "receiving":
             add_step(conn, clinic_id, study_id, revision, "reopened", {"reason": "late instance"})
-    (series_id,) = conn.execute(
-        ADD_SERIES,
-        {
-            "clinic_id": clinic_id, "study_id": study_id, "series": facts.SeriesInstanceUID,
-            "modality": facts.Modality, "scanner_id": scanner_id,
-        },
-    ).fetchone() or ()  # fmt: skip
-    version = len(known) + 1
-    conn.execute(
-        ADD_INSTANCE,
-        {
-            "clinic_id": clinic_id, "study_id": study_id, "series_id": series_id, "sop": facts.SOPInstanceUID,
-            "sop_class": facts.SOPClassUID, "version": version, "path": stored.path, "size": stored.size,
-            "sha256": stored.sha256, "patient_key": patient_key, "source": source, "revision": revision,
-        },
-    )  # fmt: skip
     if known:
         add_step(conn, clinic_id, study_id, revision, "conflict", {"version": version})
     return Receipt("conflict" if known else "new", study_id, revision, version)

@@ -21,8 +21,8 @@ import typer
 from serving.engine import brain_extraction, ms_lesion
 from serving.engine.outcome import Mask, Net, Parameters
 from serving.imaging.volume import Volume
-from serving.training.calibrate import BANDS, best_threshold, chances, generated_cases
-from serving.training.evaluate import dice, flair_person, lesion_score, raw_heads, torch_net
+from serving.training.calibrate import BANDS, best_threshold, direction_logits, generated_cases, mean_chances
+from serving.training.evaluate import dice, flair_person, lesion_score, raw_heads, runtime_net
 from serving.training.labelmaps import data_root
 
 PACKAGES = Path(__file__).resolve().parent.parent / "packages"
@@ -70,7 +70,7 @@ def score_people(
 def score_generated(root: Path, net: Net, threshold: float, smallest_mm3: float) -> dict[str, Any]:
     """Mean scores by lesion contrast on generated cases, and the best threshold on them."""
     cases = generated_cases(root, GENERATED, GENERATED_SEED, unseen_donors=True)
-    found = chances(net, cases)
+    found = mean_chances(direction_logits(net, cases))
     bands: dict[str, Any] = {}
     for band in BANDS:
         rows = [
@@ -180,12 +180,12 @@ def main(
     model = json.loads((PACKAGES / LESION / "model.json").read_text())
     brain = json.loads((PACKAGES / BRAIN / "model.json").read_text())["stages"]["brain"]
     stage = model["stages"]["lesion"]
-    lesions = {"1": torch_net(stage["architecture"], PACKAGES / LESION / stage["weights"])}
+    lesions = {"1": runtime_net(stage["architecture"], PACKAGES / LESION / stage["weights"])}
     for path in sorted(WEIGHTS.glob("ms-lesion-seed*.safetensors")):
-        lesions[path.stem.removeprefix("ms-lesion-seed")] = torch_net(stage["architecture"], path)
+        lesions[path.stem.removeprefix("ms-lesion-seed")] = runtime_net(stage["architecture"], path)
     report = score_all(
         data_root(data),
-        torch_net(brain["architecture"], PACKAGES / BRAIN / brain["weights"]),
+        runtime_net(brain["architecture"], PACKAGES / BRAIN / brain["weights"]),
         lesions,
         "1",
         model["parameters"],

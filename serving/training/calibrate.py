@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from serving.engine.grids import sigmoid
 from serving.engine.ms_lesion import lesion_chance
 from serving.engine.outcome import Array, Mask, Net
 from serving.training.donors import TEST_DONORS, TEST_PEOPLE, load_donors, load_host
@@ -38,6 +39,7 @@ class Case:
 def generated_cases(root: Path, count: int, seed: int, unseen_donors: bool) -> list[Case]:
     """Cases on anatomies 11 and 12, which no training run saw; the same for a seed.
 
+    Every anatomy with its lesions is drawn once in each contrast band, so the bands differ in contrast only.
     unseen_donors: lesions of people kept out of training too (for scoring), else of training donors (for calibration).
     People 07, 19 and 26 are in neither.
     """
@@ -46,20 +48,29 @@ def generated_cases(root: Path, count: int, seed: int, unseen_donors: bool) -> l
     hosts = [load_host(root, number) for number in HELD_MAPS]
     people = TEST_DONORS if unseen_donors else None
     donors = load_donors(root, people, TEST_PEOPLE + (() if unseen_donors else TEST_DONORS))
-    out, names = [], list(BANDS)
-    for index in range(count):
-        rng = np.random.default_rng((seed, index))
-        band = names[index % len(names)]
-        image, lesion = flair_image(
-            rng, flair_scene(rng, hosts[index // len(names) % 2], donors), BANDS[band]
-        )
-        out.append(Case(image, lesion, band))
+    out: list[Case] = []
+    while len(out) < count:
+        rng = np.random.default_rng((seed, len(out)))
+        scene = flair_scene(rng, hosts[len(out) // len(BANDS) % 2], donors)
+        out += [Case(*flair_image(rng, scene, limits), band) for band, limits in BANDS.items()]
+    return out[:count]
+
+
+def direction_logits(net: Net, cases: list[Case]) -> list[Array]:
+    """Logits [3,X,Y,Z] of each case, one volume a slice direction: all that calibration needs of a net."""
+    out = []
+    for case in cases:
+        raw = [lesion_chance(case.image, net, (axis,)).clip(1e-7, 1 - 1e-7) for axis in range(3)]
+        out.append(np.stack([np.log(each / (1 - each)) for each in raw]).astype(np.float32))
     return out
 
 
-def chances(net: Net, cases: list[Case]) -> list[Array]:
-    """Probability of each case as at use on 1 mm scans: mean of three directions."""
-    return [lesion_chance(case.image, net, (0, 1, 2)) for case in cases]
+def mean_chances(logits: list[Array], slope: float = 1.0, offset: float = 0.0) -> list[Array]:
+    """Probability as at use on 1 mm scans: the mean over directions, of slope x logit + offset."""
+    factor, shift = np.float32(slope), np.float32(offset)
+    return [
+        np.asarray(sigmoid(factor * each + shift).mean(0) * (each[0] > -16), np.float32) for each in logits
+    ]
 
 
 def best_threshold(found: list[Array], cases: list[Case]) -> tuple[float, float]:
@@ -70,22 +81,29 @@ def best_threshold(found: list[Array], cases: list[Case]) -> tuple[float, float]
     return THRESHOLDS[top], means[top]
 
 
-def fit_slope(net: Net, cases: list[Case]) -> float:
-    """Slope of the logit that makes the probabilities of axial slices most likely (offset fitted with it)."""
-    logits, truths = [], []
-    for case in cases:
-        inside = case.image > -1
-        raw = lesion_chance(case.image, net, (2,))[inside].clip(1e-6, 1 - 1e-6)
-        logits.append(np.log(raw / (1 - raw))[::7])
-        truths.append(case.lesion[inside][::7])
-    logit, truth = np.concatenate(logits).astype(np.float64), np.concatenate(truths)
+def fit_slope(logits: list[Array], cases: list[Case]) -> float:
+    """Slope that makes the probabilities of single directions most likely (its offset is fitted along)."""
+    inside = [case.image > -1 for case in cases]
+    logit = np.concatenate([each[2][there][::7] for each, there in zip(logits, inside, strict=True)])
+    truth = np.concatenate([case.lesion[there][::7] for case, there in zip(cases, inside, strict=True)])
 
     def loss(pair: NDArray[np.float64]) -> float:
-        score = pair[0] * logit + pair[1]
+        score = pair[0] * logit.astype(np.float64) + pair[1]
         return float(np.mean(np.logaddexp(0, score) - truth * score))
 
     found = optimize.minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead")
     return float(np.clip(found.x[0], 0.3, 3.0))
+
+
+def calibrate(logits: list[Array], cases: list[Case]) -> tuple[float, float]:
+    """Slope and offset to fold in, so that the best threshold on `cases` comes to lie at .5."""
+    slope, offset = fit_slope(logits, cases), 0.0
+    for _ in range(3):  # the mean over directions is not linear in the offset: look again
+        cut, _ = best_threshold(mean_chances(logits, slope, offset), cases)
+        if abs(cut - 0.5) < 0.08:
+            break
+        offset -= float(np.log(cut / (1 - cut)))
+    return slope, offset
 
 
 def folded(weights: dict[str, NDArray[Any]], slope: float, offset: float) -> dict[str, NDArray[np.float32]]:
@@ -94,24 +112,3 @@ def folded(weights: dict[str, NDArray[Any]], slope: float, offset: float) -> dic
     out[LAST[0]] = out[LAST[0]] * np.float32(slope)
     out[LAST[1]] = out[LAST[1]] * np.float32(slope) + np.float32(offset)
     return {name: value.astype(np.float16).astype(np.float32) for name, value in out.items()}
-
-
-def adjusted(net: Net, slope: float, offset: float) -> Net:
-    """The same net with another last layer, without building it."""
-
-    def call(batch: Array) -> Array:
-        return np.asarray(slope * net(batch) + offset, np.float32)
-
-    return call
-
-
-def calibrate(net: Net, cases: list[Case]) -> tuple[float, float]:
-    """Slope and offset to fold in, so that the best threshold on `cases` comes to lie at .5."""
-    slope = fit_slope(net, cases)
-    offset = 0.0
-    for _ in range(2):  # the mean over directions is not linear in the offset: look twice
-        cut, _ = best_threshold(chances(adjusted(net, slope, offset), cases), cases)
-        if abs(cut - 0.5) < 0.08:
-            break
-        offset -= float(np.log(cut / (1 - cut)))
-    return slope, offset

@@ -5,6 +5,7 @@ The people of these scores (01, 07, 19) were looked at while the recipes were ma
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from serving.engine.architectures import build
-from serving.engine.outcome import Array, Mask, Net
+from serving.engine.outcome import Mask, Net
+from serving.engine.predictor import OpenVinoNet, convert
 from serving.imaging.volume import Volume, read_nifti
 from serving.training.curves import load_weights
 
@@ -23,18 +24,16 @@ SMALLEST_MM3 = 14  # a sphere 3 mm across: smaller parts are not counted as lesi
 RAW_SCANS = tuple(f"study{study}_{kind}" for study in (1, 2) for kind in ("FLAIR", "T1W"))
 
 
-def torch_net(architecture: str, weights: Path) -> Net:
-    """A network as tasks see it, computing in float32 from a float16 weights file."""
-    import torch
+def runtime_net(architecture: str, weights: Path, threads: int = 2) -> Net:
+    """A network as tasks see it, in the runtime that answers at use, from a float16 weights file.
 
-    net = build(architecture)
-    net.load_state_dict({name: torch.from_numpy(value) for name, value in load_weights(weights).items()})
-
-    def call(x: Array) -> Array:
-        with torch.inference_mode():
-            return np.asarray(net(torch.from_numpy(x)).float().numpy(), np.float32)
-
-    return call
+    Raises PackageParity where the runtime and torch differ.
+    """
+    tensors = {name: value.astype(np.float16) for name, value in load_weights(weights).items()}
+    with tempfile.TemporaryDirectory() as folder:
+        xml = Path(folder) / "net.xml"
+        convert(weights.stem, architecture, tensors, xml, 1)
+        return OpenVinoNet(xml.read_bytes(), xml.with_suffix(".bin").read_bytes(), threads)
 
 
 def dice(one: Mask, other: Mask) -> float:

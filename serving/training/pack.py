@@ -17,9 +17,17 @@ from numpy.typing import NDArray
 
 from serving.engine.package import write_package
 from serving.training import bench, cards
-from serving.training.calibrate import adjusted, best_threshold, calibrate, chances, folded, generated_cases
+from serving.training.calibrate import (
+    Case,
+    best_threshold,
+    calibrate,
+    direction_logits,
+    folded,
+    generated_cases,
+    mean_chances,
+)  # fmt: skip
 from serving.training.curves import load_weights
-from serving.training.evaluate import torch_net
+from serving.training.evaluate import runtime_net
 from serving.training.labelmaps import data_root
 
 CALIBRATION_SEED = 11
@@ -87,14 +95,22 @@ def lesion_model(version: str, threshold: float) -> dict[str, Any]:
     }
 
 
-def calibrated(path: Path, root: Path, cases_count: int, say: Any) -> tuple[Weights, dict[str, float]]:
+def calibrated(path: Path, cases: list[Case], say: Any) -> tuple[Weights, dict[str, float]]:
     """Calibrated weights of a lesion net, and what was done: slope, offset, best threshold after it."""
-    raw, cases = load_weights(path), generated_cases(root, cases_count, CALIBRATION_SEED, unseen_donors=False)
-    net = torch_net(LESION_NET, path)
-    slope, offset = calibrate(net, cases)
-    best, top = best_threshold(chances(adjusted(net, slope, offset), cases), cases)
-    say(f"{path.name}: slope {slope:.2f} offset {offset:+.2f}; best threshold {best} (Dice {top:.3f})")
-    return folded(raw, slope, offset), {"slope": slope, "offset": offset, "best_threshold": best}
+    logits = direction_logits(runtime_net(LESION_NET, path), cases)
+    slope, offset = calibrate(logits, cases)
+    before, _ = best_threshold(mean_chances(logits), cases)
+    best, top = best_threshold(mean_chances(logits, slope, offset), cases)
+    say(
+        f"{path.name}: slope {slope:.2f} offset {offset:+.2f}; best threshold {before} -> {best} (Dice {top:.3f})"
+    )
+    return folded(load_weights(path), slope, offset), {
+        "slope": slope,
+        "offset": offset,
+        "best_threshold_before": before,
+        "best_threshold": best,
+        "cases": len(cases),
+    }
 
 
 def replace_package(
@@ -112,7 +128,7 @@ def main(
     lesion: Annotated[list[Path], typer.Option(help="Lesion weights, one a seed; the first one ships.")],
     key: Annotated[Path, typer.Option(help="Private ed25519 key (PEM) of the publisher; made when absent.")],
     data: Annotated[Path | None, typer.Option(help="Open data folder; default RADFLEET_DATA.")] = None,
-    cases: Annotated[int, typer.Option(help="Generated cases for the calibration.")] = 18,
+    cases: Annotated[int, typer.Option(help="Generated cases for the calibration.")] = 12,
     threads: Annotated[int, typer.Option()] = 2,
 ) -> None:
     """Calibrate, score, write and sign the three packages; keep the other seeds' nets for the bench."""
@@ -129,8 +145,9 @@ def main(
     signer = read_key(key)
     bench.WEIGHTS.mkdir(parents=True, exist_ok=True)
     lesions: dict[str, tuple[Weights, dict[str, float]]] = {}
+    generated = generated_cases(root, cases, CALIBRATION_SEED, unseen_donors=False)
     for seed, path in enumerate(lesion, start=1):
-        lesions[str(seed)] = calibrated(path, root, cases, typer.echo)
+        lesions[str(seed)] = calibrated(path, generated, typer.echo)
         tensors = {name: value.astype(np.float16) for name, value in lesions[str(seed)][0].items()}
         save_file(tensors, bench.WEIGHTS / f"ms-lesion-seed{seed}.safetensors")
     brains = {
@@ -139,9 +156,9 @@ def main(
     model = lesion_model("1.0.0", 0.5)
     scores = bench.score_all(
         root,
-        torch_net(BRAIN_NET, final),
+        runtime_net(BRAIN_NET, final),
         {
-            seed: torch_net(LESION_NET, bench.WEIGHTS / f"ms-lesion-seed{seed}.safetensors")
+            seed: runtime_net(LESION_NET, bench.WEIGHTS / f"ms-lesion-seed{seed}.safetensors")
             for seed in lesions
         },
         "1",
@@ -149,7 +166,7 @@ def main(
         typer.echo,
     )
     rows = {
-        "1.0.0": bench.score_brain(root, torch_net(BRAIN_NET, first), BRAIN_PARAMETERS),
+        "1.0.0": bench.score_brain(root, runtime_net(BRAIN_NET, first), BRAIN_PARAMETERS),
         "1.1.0": scores["brain"],
     }
     for version, weights in brains.items():

@@ -361,9 +361,9 @@ def main() -> int:
     return record(
         "bench-study", goals, volume=volumes, platform=compared, studies=served, load_before=load_before,
         versions=versions(("radfleet", "openvino", "torch", "ray", "numpy", "scipy", "pydicom", "mlflow"), tools),
-        conditions="one real head (FLAIR, simulated vendor header) for the platform; both studies are of"
-        " one person (n = 1); dcm2niix is a process and writes an uncompressed NIfTI without a sidecar, `read` ends with"
-        " the volume in the memory of this process, `process` has Python's start and the saved volume in it; ratios are medians within rounds",
+        conditions="platform: one real head (FLAIR; vendor header simulated); studies: two scans of one person (n = 1);"
+        " dcm2niix is a process and writes an uncompressed NIfTI without a sidecar; `read` ends with the volume in this"
+        " process's memory, `process` has Python's start and the saved volume in it; ratios: medians within rounds",
     )  # fmt: skip
 
 

@@ -46,20 +46,19 @@ class Killer:
 
     def run(self, counts: Mapping[str, int], each: Callable[[str, int], None]) -> None:
         """Kill by the plan; ``each`` hears (name, pid). A part that is still down is tried again later."""
-        left, fruitless, since = plan(counts, self.rng), 0, time.monotonic()
+        left, since = plan(counts, self.rng), time.monotonic()
         while left:
             name = left.popleft()
             pid = self._kill(name)
             if pid is None:
                 left.insert(min(LATER, len(left)), name)
-                fruitless += 1
                 if time.monotonic() - since > DOWN_S_MAX:
                     self.skipped[name] += 1
                     left.remove(name)
                     since = time.monotonic()
                 time.sleep(0.2)
                 continue
-            fruitless, since = 0, time.monotonic()
+            since = time.monotonic()
             self.done[name] += 1
             each(name, pid)
             time.sleep(self.rng.uniform(*self.pause_s))

@@ -20,7 +20,7 @@ import pytest
 
 from registry import models
 from registry.core.errors import Invalid
-from registry.models import AliasInvalid, ArtefactDamaged, MlflowAway, ModelNotInMlflow
+from registry.errors import AliasInvalid, ArtefactDamaged, MlflowAway, ModelNotInMlflow
 
 pytestmark = pytest.mark.slow
 MODEL = {"name": "toy", "task": "toy", "version": "1.0.0"}

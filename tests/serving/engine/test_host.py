@@ -14,7 +14,7 @@ from serving.engine import errors, host
 from serving.engine.calls import named, read_reply
 from serving.engine.host import Request, segment
 from serving.engine.predictor import Predictor
-from serving.imaging.volume import Volume, save_volume
+from serving.imaging.volume import Volume, load_volume, save_volume
 
 
 @pytest.fixture
@@ -70,6 +70,13 @@ def test_a_loaded_package_answers_for_no_other_digest(predictor: Predictor, tmp_
     with pytest.raises(errors.IdentityMismatch):
         segment(predictor, request_for(predictor, tmp_path, digest="sha256:" + "0" * 64))
     assert not (tmp_path / "answer").exists()
+
+
+def test_the_digest_in_an_answer_is_the_loaders(predictor: Predictor, tmp_path: Path) -> None:
+    """P6. Mutant caught: echoing the digest of the request."""
+    asked = request_for(predictor, tmp_path, digest="sha256:" + "0" * 64)
+    prediction = predictor.predict(load_volume(tmp_path / "volume"))
+    assert host.save(prediction, asked)["digest"] == predictor.digest != asked.digest
 
 
 @pytest.mark.parametrize(

@@ -69,13 +69,13 @@ class Machine:
         part = next(part for part in parts.parts(self.settings) if part.name == "ray")
         launch = part.launch()
         self.ray = self.start(launch.argv, launch.env, "ray")
-        wait(lambda: part.probe(self.ray.pid), 90)
+        wait(lambda: part.probe(self.ray.pid), 240)
         self.ready.unlink(missing_ok=True)
         env = {**parts.environment(self.settings), READY_FILE: str(self.ready)}
         self.engine = self.start(
             [sys.executable, "-m", "tests.serving.engine.toy_engine", "[]"], env, "engine"
         )
-        wait(self.ready.exists, 120)
+        wait(self.ready.exists, 240)
 
     def of_this(self, word: str, without: str = "") -> list[psutil.Process]:
         """Living processes of ours whose title holds a word, and not another one."""
@@ -248,7 +248,7 @@ def test_a_killed_replica_is_replaced(machine: Machine, engine: RayEngine, tmp_p
             return False
         return True
 
-    wait(answered, 60)
+    wait(answered, 180)
 
 
 def test_a_killed_caller_is_started_again(machine: Machine, engine: RayEngine, tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_killed_head_is_named_and_its_successor_found(
     machine.ray.wait(10)
     with pytest.raises(errors.EngineAway):
         ask(engine, machine.digests["a"], tmp_path)
-    assert machine.engine.wait(60) != 0
+    assert machine.engine.wait(120) != 0
     machine.running.clear()
     machine.up()
     assert ask(engine, machine.digests["a"], tmp_path).reply.digest == machine.digests["a"]

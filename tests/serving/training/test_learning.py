@@ -10,9 +10,17 @@ import pytest
 
 from serving.engine.architectures import ARCHITECTURES, build
 from serving.engine.errors import UnknownArchitecture
-from serving.training.calibrate import LAST, Case, adjusted, best_threshold, chances, folded
+from serving.training.calibrate import (
+    LAST,
+    Case,
+    best_threshold,
+    calibrate,
+    direction_logits,
+    folded,
+    mean_chances,
+)  # fmt: skip
 from serving.training.curves import cosine, half_precision_file, load_weights, open_curve
-from serving.training.evaluate import torch_net
+from serving.training.evaluate import runtime_net
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +54,7 @@ def test_folding_equals_adjusting_the_logit(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     half_precision_file(build("unet2d-b"), path)
     x = np.random.default_rng(0).standard_normal((2, 5, 64, 64)).astype(np.float32)
-    expected = adjusted(torch_net("unet2d-b", path), 1.5, -0.75)(x)
+    expected = 1.5 * runtime_net("unet2d-b", path, 1)(x) - 0.75
     net = build("unet2d-b")
     weights = folded(load_weights(path), 1.5, -0.75)
     net.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
@@ -60,9 +68,13 @@ def test_best_threshold_is_found_on_the_cases_given() -> None:
     image[10:20, 10:20, 10:20] = 0.5
     case = Case(image, image == 0.5, "strong")
     # brain voxels get chance .73, lesions .88: the best cut lies between
-    found = chances(lambda x: (1 + 2 * x[:, 2:3]).astype(np.float32), [case])
+    logits = direction_logits(lambda x: (1 + 2 * x[:, 2:3]).astype(np.float32), [case])
+    found = mean_chances(logits)
     cut, value = best_threshold(found, [case])
     assert 0.73 < cut < 0.88 and value == 1.0
+    slope, offset = calibrate(logits, [case])
+    moved = mean_chances(logits, slope, offset)[0]
+    assert moved[case.lesion].min() > 0.5 > moved[~case.lesion].max()
 
 
 def test_rate_rises_then_falls() -> None:
