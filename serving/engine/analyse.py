@@ -6,7 +6,7 @@ findings are the functions that a worker and a replica call.
 
 import json
 import tempfile
-import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,8 @@ from serving.engine import answering, errors
 from serving.engine.answering import Question, Reply
 from serving.engine.package import Package, default_package, verify_package
 from serving.engine.predictor import Predictor
-from serving.imaging import quality
+from serving.imaging import child
 from serving.imaging.volume import Volume, load_volume, read_nifti, save_volume
-from serving.results.answer import Answer
-from serving.results.findings import Measured, build
 
 NIFTI = (".nii", ".nii.gz")
 NOBODY = UUID(int=0)
@@ -94,51 +92,19 @@ def analyse(
             work_dir=Path(scratch),
             trace=lambda _step, _detail: None,
         )
-        if path.name.lower().endswith(NIFTI):
-            findings, reply, volume = _answer_nifti(engine, question, path)
-        else:
-            made = answering.answer(engine, question)
-            findings, reply, volume = made.findings, made.reply, made.volume
+        nifti = path.name.lower().endswith(NIFTI)
+        made = answering.answer(engine, question, prepare=_prepare_nifti if nifti else child.prepare)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "findings.json").write_text(json.dumps(findings, indent=2) + "\n", encoding="utf-8")
-    save_mask(reply.mask, volume, out / "mask.nii.gz")
-    return findings
+    (out / "findings.json").write_text(json.dumps(made.findings, indent=2) + "\n", encoding="utf-8")
+    save_mask(made.reply.mask, made.volume, out / "mask.nii.gz")
+    return made.findings
 
 
-def _answer_nifti(
-    engine: LocalEngine, question: Question, path: Path
-) -> tuple[dict[str, Any], Reply, Volume]:
-    """What ``answering.answer`` does once a volume exists; a NIfTI file has no series to choose from."""
-    began = time.perf_counter()
-    volume = read_nifti(path)
-    save_volume(volume, question.work_dir)
-    read_s = time.perf_counter() - began
-    reply = engine.infer(question, question.work_dir)
-    who = Answer(
-        clinic_id=question.clinic_id,
-        study_id=question.study_id,
-        revision=question.revision,
-        task=question.task,
-        model=question.name,
-        version=question.version,
-        digest=reply.digest,
-        runtime=reply.runtime,
-        device=reply.device,
-        binding_seq=None,
-        created_at=question.created_at,
-        product_version=answering.product_version(),
-    )
-    measured = Measured(
-        mask=reply.mask,
-        brain=reply.brain,
-        affine=volume.affine,
-        labels=engine.package(reply.digest).model["labels"],
-        numbers=reply.numbers,
-        quality=quality.measure(volume, reply.brain),
-        warnings=[*volume.warnings, *reply.warnings],
-        seconds={"volume": round(read_s, 3), **reply.seconds},
-    )
-    return build(who, measured), reply, volume
+def _prepare_nifti(paths: Sequence[Path], accepts: Mapping[str, Any], out_dir: Path) -> child.Prepared:
+    """A NIfTI file as the served path would have it: no series to choose from and no header to profile."""
+    volume = read_nifti(paths[0])
+    save_volume(volume, out_dir)
+    return child.Prepared(out_dir, [], {}, [], list(volume.warnings))
 
 
 def _files(path: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from serving.results.answer import Answer
 from serving.results.objects import ResultObject
 
 Trace = Callable[[str, dict[str, object]], None]
+Prepare = Callable[[Sequence[Path], Mapping[str, Any], Path], child.Prepared]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +100,22 @@ class _Clock:
         self.trace(name, {"seconds": self.seconds[name], **detail})
 
 
-def answer(engine: Engine, question: Question, *, identifiers: Mapping[str, Any] | None = None) -> Made:
+def answer(
+    engine: Engine,
+    question: Question,
+    *,
+    prepare: Prepare = child.prepare,
+    identifiers: Mapping[str, Any] | None = None,
+) -> Made:
     """Prepare, infer, measure and write the answer. Raises the named errors of imaging, engine and results.
 
+    ``prepare`` makes a saved volume of the question's paths; by default one limited child process.
     A reply whose digest is not the question's is refused before anything is made of it (promise P6).
     """
     clock = _Clock(question.trace)
     package = engine.package(question.digest)
     clock.step("package", digest=package.digest)
-    prepared = child.prepare(question.paths, package.model["accepts"], question.work_dir)
+    prepared = prepare(question.paths, package.model["accepts"], question.work_dir)
     volume = load_volume(prepared.volume_dir)
     clock.step("volume", shape=list(volume.voxels.shape), series=len(prepared.choices))
     reply = engine.infer(question, prepared.volume_dir)

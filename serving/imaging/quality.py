@@ -55,7 +55,7 @@ def measure(volume: Volume, brain: NDArray[np.uint8] | None = None) -> Features:
         found.update(_tissue(scene))
         found.update(_background(scene, middle))
         found.update(_sharpness(volume, scene, middle))
-        found["cnr"] = _ratio(found.pop("tissue_gap"), found["background_sd"], middle)
+        found["cnr"] = _ratio(found.pop("tissue_gap", None), found["background_sd"], middle)
     found.pop("tissue_gap", None)
     found.update(_cut_off(volume, scene))
     found["efc"] = _efc(scene.image)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 from scipy import optimize
 
 from serving.engine.grids import sigmoid
@@ -52,8 +53,13 @@ def generated_cases(root: Path, count: int, seed: int, unseen_donors: bool) -> l
     while len(out) < count:
         rng = np.random.default_rng((seed, len(out)))
         scene = flair_scene(rng, hosts[len(out) // len(BANDS) % 2], donors)
-        out += [Case(*flair_image(rng, scene, limits), band) for band, limits in BANDS.items()]
+        out += [_cropped(*flair_image(rng, scene, limits), band) for band, limits in BANDS.items()]
     return out[:count]
+
+
+def _cropped(image: Array, lesion: Mask, band: str) -> Case:
+    box = ndi.find_objects((image > -1).astype(np.uint8))[0]
+    return Case(np.ascontiguousarray(image[box]), np.ascontiguousarray(lesion[box]), band)
 
 
 def direction_logits(net: Net, cases: list[Case]) -> list[Array]:

@@ -36,8 +36,8 @@ class Size:
 
     studies: int
     kills: Mapping[str, int]
-    study_pause_s: float = 1.0
-    kill_pause_s: tuple[float, float] = (0.5, 2.0)
+    study_pause_s: float = 2.0
+    kill_pause_s: tuple[float, float] = (1.0, 3.0)
     settle_s: float = 900.0
 
 
