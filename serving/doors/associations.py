@@ -105,6 +105,13 @@ class DoorMessages(DIMSEServiceProvider):  # type: ignore[misc]
         self._sinks: list[DataSetSink] = []
         self._closed = False
         self._guard = threading.Lock()
+        # Between pynetdicom's putting a message into its queue and our taking it, its second thread must not come.
+        self._taking = threading.Lock()
+
+    def get_msg(self, block: bool = False) -> Any:
+        """The next message for pynetdicom's second thread, never one that the reader is about to serve."""
+        with self._taking:
+            return super().get_msg(block=False)
 
     def receive_primitive(self, primitive: Any) -> None:
         """One P-DATA; anything that breaks a rule ends the association."""
@@ -118,20 +125,22 @@ class DoorMessages(DIMSEServiceProvider):  # type: ignore[misc]
                 self.message.data_set = self._sink(self.message)
             elif self.message.encoded_command_set.tell() > COMMAND_BYTES_MAX:
                 raise Malformed
-            super().receive_primitive(primitive)
+            with self._taking:
+                super().receive_primitive(primitive)
+                context_id, request = self.peek_msg() if self.message is None else (None, None)
+                if isinstance(request, C_STORE):
+                    self.msg_queue.get_nowait()
             if self.message is None:
-                self._serve()
+                self._serve(context_id, request)
         except Exception as error:  # noqa: BLE001 - an exception here would kill the reader thread silently
             answer_for(error)
             self.dul.event_queue.put("Evt19")
 
-    def _serve(self) -> None:
+    def _serve(self, context_id: int | None, request: Any) -> None:
         """A message is whole: answer a C-STORE now, leave all else to pynetdicom."""
-        context_id, request = self.peek_msg()
         if not isinstance(request, C_STORE):
             self.assoc.wake()
             return
-        self.msg_queue.get_nowait()
         if not request.is_valid_request or context_id not in self.assoc._accepted_cx:
             raise Malformed
         error = self.assoc.door.receive(self.assoc, request.DataSet)

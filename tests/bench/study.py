@@ -70,14 +70,17 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def in_turns(sides: Mapping[str, Callable[[], Any]], rounds: int) -> list[dict[str, float]]:
-    """Seconds of every side in every round; each round begins with another side."""
+def in_turns(sides: Mapping[str, Callable[[], Any]], rounds: int, label: str = "") -> list[dict[str, float]]:
+    """Seconds of every side in every round; each round begins with another side. With a label, each is printed."""
     names = list(sides)
     rows = []
     for turn in range(rounds):
         order = names[turn % len(names) :] + names[: turn % len(names)]
         took = {name: timed(sides[name]) for name in order}
         rows.append({name: took[name] for name in names})
+        if label:
+            said = "  ".join(f"{name} {took[name]:.2f} s" for name in names)
+            print(f"{label} {turn + 1}/{rounds}  {said}", flush=True)
     return rows
 
 
@@ -267,11 +270,9 @@ def platform(stage: Stage, folder: Path, rounds: int) -> dict[str, Any]:
 
             return call
 
-        rows = in_turns({name: noted(name) for name in sides}, rounds)
+        rows = in_turns({name: noted(name) for name in sides}, rounds, "platform")
     finally:
         served.close()
-    for row in rows:
-        print("platform " + "  ".join(f"{name} {s:.2f} s" for name, s in row.items()), flush=True)
     nets = [dict(zip(inside, values, strict=True)) for values in zip(*inside.values(), strict=True)]
     masks = {name: side.mask for name, side in sides.items()}
     return {
@@ -363,7 +364,10 @@ def main() -> int:
         versions=versions(("radfleet", "openvino", "torch", "ray", "numpy", "scipy", "pydicom", "mlflow"), tools),
         conditions="platform: one real head (FLAIR; vendor header simulated); studies: two scans of one person (n = 1);"
         " dcm2niix is a process and writes an uncompressed NIfTI without a sidecar; `read` ends with the volume in this"
-        " process's memory, `process` has Python's start and the saved volume in it; ratios: medians within rounds",
+        " process's memory, `process` has Python's start and the saved volume in it; ratios: medians within rounds."
+        " Where the machine was laden, do not trust the ratios: Linux gives each session its share (autogroup), and the"
+        " served side is a session of its own.",
+        laden=load_before[0] > (os.cpu_count() or 1) / 2,
     )  # fmt: skip
 
 

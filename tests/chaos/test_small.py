@@ -11,7 +11,8 @@ from tests.chaos import killer, storm
 from tests.chaos.__main__ import QUICK, smaller
 from tests.chaos.ledger import Entry, Ledger, entries
 
-KILLS = {"door dicom": 2, "work": 1, "deliver": 1, "sweep": 1, "postgres": 1, "replica": 1}
+# Without delivery: what a killed sender had claimed waits out its lease of 60 s.
+KILLS = {"door dicom": 2, "work": 1, "sweep": 1, "postgres": 1, "replica": 1}
 
 
 @pytest.mark.slow

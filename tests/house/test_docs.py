@@ -86,6 +86,7 @@ def test_every_setting_that_a_document_names_exists() -> None:
     known = {f"RADFLEET_{name.upper()}" for name in Settings.model_fields} | {
         "RADFLEET_CI",
         "RADFLEET_CI_DEMO",
+        "RADFLEET_ACTOR",
     }
     named = {word for path in DOCUMENTS for word in re.findall(r"\bRADFLEET_[A-Z_]+[A-Z]\b", text(path))}
     assert named - known == set()
