@@ -14,7 +14,6 @@ from serving.training.calibrate import (
     LAST,
     Case,
     best_threshold,
-    calibrate,
     direction_logits,
     folded,
     mean_chances,
@@ -72,9 +71,9 @@ def test_best_threshold_is_found_on_the_cases_given() -> None:
     found = mean_chances(logits)
     cut, value = best_threshold(found, [case])
     assert 0.73 < cut < 0.88 and value == 1.0
-    slope, offset = calibrate(logits, [case])
-    moved = mean_chances(logits, slope, offset)[0]
-    assert moved[case.lesion].min() > 0.5 > moved[~case.lesion].max()
+    moved = mean_chances(logits, slope=1.0, offset=-1.5)
+    assert best_threshold(moved, [case])[0] < cut
+    assert moved[0][case.lesion].min() > 0.5 > moved[0][~case.lesion].max()
 
 
 def test_rate_rises_then_falls() -> None:

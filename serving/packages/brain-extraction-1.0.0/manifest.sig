@@ -1,0 +1,1 @@
+{"algorithm":"ed25519","key_id":"fbbd9f4b3247cfab","signature":"MEHpZjjDKmZfimlp14UTf2mJRE8PbQ8cwO1AicRTyu1po0hJeX59+2+QwZdMXwbu3iNHaYIqGPbDipPtbt/KBg=="}

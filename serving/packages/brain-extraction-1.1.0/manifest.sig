@@ -1,0 +1,1 @@
+{"algorithm":"ed25519","key_id":"fbbd9f4b3247cfab","signature":"eO/kg9uqobxuzzDY2YXPp11prwVAK8tALsP7AlJG2WmYeDIZ1M+gYbWBP/u7p17MDQTgiZZR48xiNGCuOgfoBw=="}

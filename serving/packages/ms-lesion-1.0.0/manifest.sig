@@ -1,0 +1,1 @@
+{"algorithm":"ed25519","key_id":"fbbd9f4b3247cfab","signature":"UX0LHqqbETDe1WpQSgmPOXWgRSF7Usf+6va7VrrGjU5E1JXAAFXJTGa+yYqjBb4h+74TSA805XDce185JBxsAQ=="}
