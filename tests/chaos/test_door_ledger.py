@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.chaos import ledger
+from tests.chaos import door_ledger as ledger
 from tests.kit.db import free_port
 from tests.kit.dicom import mr_series, write_series
 from tests.kit.world import World
