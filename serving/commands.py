@@ -293,6 +293,4 @@ def demo(
     """Play the whole study line on real components."""
     from serving.demo import play
 
-    figures = play.play(home, leave_running=not leave)
-    Path("build").mkdir(exist_ok=True)
-    Path("build/demo.json").write_text(json.dumps(figures, indent=2))
+    play.play(home, Path("build/demo.json"), leave_running=not leave)

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,27 @@ CAST = {
 FIRST, SECOND, LESION = "brain-extraction@1.0.0", "brain-extraction@1.1.0", "ms-lesion@1.0.0"
 
 
-def play(home: Path, *, leave_running: bool) -> dict[str, Any]:
-    """Play the whole line. Returns the figures, also written to build/demo.json by the caller. Raises DemoFailed."""
+def play(home: Path, record: Path, *, leave_running: bool) -> dict[str, Any]:
+    """Play the whole line and write its figures to ``record``; stay up until Ctrl-C if asked. Raises DemoFailed."""
     shutil.rmtree(home, ignore_errors=True)
     stage = Stage.build(home)
     try:
         figures = _acts(stage)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(figures, indent=2))
         if leave_running:
             stage.say(f"everything stays up: RADFLEET_HOME={home} radfleet status; Ctrl-C ends it")
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            _wait()
         return figures
     finally:
         stage.end()
+
+
+def _wait() -> None:
+    """Until Ctrl-C or SIGTERM; both end the stage, which a default SIGTERM would not."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 def _acts(stage: Stage) -> dict[str, Any]:

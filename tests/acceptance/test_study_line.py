@@ -32,7 +32,7 @@ def _left(home: Path) -> list[str]:
 @pytest.mark.slow
 def test_a_real_scan_is_answered_by_the_clinics_own_version_and_comes_back(tmp_path: Path) -> None:
     home = tmp_path / "line"
-    figures = play.play(home, leave_running=False)
+    figures = play.play(home, home.parent / "demo.json", leave_running=False)
     first, south, rebound = figures["studies"]
 
     # two clinics, two versions side by side
