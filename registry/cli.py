@@ -19,7 +19,7 @@ from registry.errors import DatabaseRefused, NotMigrated
 
 GROUP = "radfleet.commands"
 # Used where the packages lie on the path without being installed, as in a fresh checkout.
-BESIDE = {"registry": "registry.commands:attach", "serving": "serving.commands:attach"}
+BESIDE = {name: f"{name}.commands:attach" for name in ("registry", "serving", "monitoring")}
 PACKAGES = Path(__file__).parent.parent
 _MISSING = ("UndefinedTable", "UndefinedColumn", "UndefinedFunction", "InvalidSchemaName")
 _GAVE_UP = ("LockNotAvailable", "QueryCanceled", "DeadlockDetected", "SerializationFailure")

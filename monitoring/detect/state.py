@@ -1,0 +1,105 @@
+"""Everything the detector knows about one stream, frozen, and the same as bytes."""
+
+import json
+from dataclasses import dataclass, fields
+from math import fsum, prod
+
+import numpy as np
+
+from monitoring.detect.ranks import Counts, Floats
+from monitoring.errors import StateDamaged
+
+FORM = "radfleet-drift-1"
+OPEN_NONE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """One stream after ``seq`` rows; F features, G scanner groups. Rows are counted from 0 within the epoch.
+
+    No array is ever changed in place: a step makes a new state.
+    """
+
+    features: tuple[str, ...]
+    groups: tuple[str, ...]
+    epoch: int
+    threshold: float
+    seq: int
+    flagged: int
+    """Row of the open flag, -1 while there is none."""
+    phi: Floats
+    """Lag-1 correlation of the reference scores, [F]."""
+    z: Floats
+    """Latest known normal score, any group, [F]."""
+    m: Floats
+    """Shiryaev-Roberts sums, [F, 7], dimensionless; compared with the threshold in studies."""
+    c: Floats
+    """Restarted log-evidence, [F, 7], natural log."""
+    start: Counts
+    """Row at which ``c`` last left 0, [F, 7]."""
+    waiting: Floats
+    """Ranked rows too young for the reference, oldest first, [up to 30, F]."""
+    waiting_groups: Counts
+    """The group of each waiting row."""
+    references: tuple[Floats, ...]
+    """Reference rows of each group, [up to 400, F]; NaN is missing."""
+
+    @property
+    def statistic(self) -> float:
+        """S: the mean of M over features and bets, the same to the last bit in any order of features."""
+        return fsum(self.m.ravel().tolist()) / self.m.size
+
+
+def to_bytes(state: State) -> bytes:
+    """A line of JSON with names, numbers and shapes, then every array as little-endian 8-byte numbers."""
+    head: dict[str, object] = {"form": FORM}
+    body: list[bytes] = []
+    for field in fields(State):
+        value = getattr(state, field.name)
+        if field.name == "references":
+            head[field.name] = [list(reference.shape) for reference in value]
+            body += [_raw(reference) for reference in value]
+        elif isinstance(value, np.ndarray):
+            head[field.name] = list(value.shape)
+            body.append(_raw(value))
+        else:
+            head[field.name] = value
+    return json.dumps(head).encode() + b"\n" + b"".join(body)
+
+
+def from_bytes(data: bytes) -> State:
+    """The state that ``to_bytes`` wrote. Raises StateDamaged."""
+    line, _, body = data.partition(b"\n")
+    try:
+        head = json.loads(line)
+        form = head.pop("form")
+        if form != FORM or set(head) != {field.name for field in fields(State)}:
+            raise StateDamaged(why=f"This program reads the form {FORM} and no other.")
+        at = 0
+        for name, kind in _ARRAYS.items():
+            head[name], at = _array(body, at, head[name], kind)
+        references = []
+        for shape in head["references"]:
+            reference, at = _array(body, at, shape, "<f8")
+            references.append(reference)
+        head |= {"references": tuple(references)} | {k: tuple(head[k]) for k in ("features", "groups")}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StateDamaged from error
+    if at != len(body):
+        raise StateDamaged
+    return State(**head)
+
+
+_ARRAYS = {
+    "phi": "<f8", "z": "<f8", "m": "<f8", "c": "<f8", "start": "<i8", "waiting": "<f8", "waiting_groups": "<i8",
+}  # fmt: skip
+
+
+def _raw(array: Floats | Counts) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<")).tobytes()
+
+
+def _array(body: bytes, at: int, shape: list[int], kind: str) -> tuple[Floats, int]:
+    end = at + prod(shape) * 8
+    native = np.dtype(kind).newbyteorder("=")
+    return np.frombuffer(body[at:end], dtype=kind).reshape(shape).astype(native), end

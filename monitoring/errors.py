@@ -1,0 +1,91 @@
+"""Every failure of monitoring by name; how each door answers them stands in registry.core.errors."""
+
+from registry.core.errors import Invalid, NotFound
+
+
+class StateDamaged(Invalid):
+    """These bytes are not the state of a stream."""
+
+    code = "monitoring.state_damaged"
+    why = "They were cut, changed, or written by another version."
+    cure = "Rebuild the state from the stream's feature rows: it is computed from them alone."
+
+
+class TableMissing(NotFound):
+    """There is no such table, or it may not be read."""
+
+    code = "monitoring.table_missing"
+    why = "A replay reads one file, and nothing could be read at that path."
+    cure = "Give the path of a CSV or TSV file that you may read."
+
+
+class TableDamaged(Invalid):
+    """This file is no whole table."""
+
+    code = "monitoring.table_damaged"
+    why = "A replay of half a table would look like a quiet one."
+    cure = "Export the table again as UTF-8 CSV or TSV with a header line, packed by gzip or not."
+
+
+class TableEmpty(Invalid):
+    """This table has no rows."""
+
+    code = "monitoring.table_empty"
+    cure = "Export the table with a header line and one line for each study."
+
+
+class ColumnUnknown(NotFound):
+    """The table has no such column, or more than one."""
+
+    code = "monitoring.column_unknown"
+    cure = "Give names from the table's header line, as they stand there."
+
+
+class ColumnNotNumeric(Invalid):
+    """A column that should be watched holds something that is no number."""
+
+    code = "monitoring.column_not_numeric"
+    why = "Ranks need numbers; empty, NA, n/a, NaN, None and null count as missing."
+    cure = "Leave the column out of --columns, or export it as plain numbers with a decimal point."
+
+
+class ColumnConstant(Invalid):
+    """A column has one value in every row."""
+
+    code = "monitoring.column_constant"
+    why = "What never changes tells nothing, and it would thin out the evidence of the other columns."
+    cure = "Leave the column out of --columns."
+
+
+class ColumnEmpty(Invalid):
+    """A column has no value at all."""
+
+    code = "monitoring.column_empty"
+    why = "Every row of it is missing."
+    cure = "Leave the column out of --columns, or export it with its values."
+
+
+class OrderUnusable(Invalid):
+    """A column cannot put the rows in order."""
+
+    code = "monitoring.order_unusable"
+    why = "Its cells are not all numbers, nor all dates or times (ISO 8601 or RFC 5322)."
+    cure = "Give --order a column of numbers or ISO 8601 times without gaps, or leave it out for the file's order."
+
+
+class ReferenceUnfit(Invalid):
+    """These rows cannot be a reference."""
+
+    code = "monitoring.reference_unfit"
+    why = "A row is ranked among at least 50 earlier ones of its own group, and something must be left to watch."
+    cure = (
+        "Give --reference a number from 50 to one less than the table has rows, and leave out sparse columns."
+    )
+
+
+class BudgetUnfit(Invalid):
+    """Studies a day and flags a year make no threshold."""
+
+    code = "monitoring.budget_unfit"
+    why = "The threshold is studies a year divided by the flags a year that are allowed."
+    cure = "Give --per-day and --budget positive numbers."

@@ -1,0 +1,257 @@
+"""Detector R agrees with its slow twin, keeps its budget, finds what is planted, and replays to the byte."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitoring.detect import bets, detector, ranks
+from monitoring.detect.state import from_bytes, to_bytes
+from monitoring.errors import StateDamaged
+from tests.monitoring.slow import Slow
+from tests.monitoring.streams import Stream, begin, false_flags, follow, stream, whole
+
+CASES = (
+    {"shift": 3.0},
+    {"shift": 1.5, "missing": 0.1, "groups": 2, "reference": 130, "rows": 220, "at": 150},
+    {"decimals": 0, "missing": 0.05, "h": 30.0},
+    {"groups": 3, "rows": 260, "reference": 90, "h": 60.0, "shift": -2.0, "at": 200},
+    {"rows": 470, "reference": 390, "width": 2, "shift": 2.0, "at": 450},
+    {"rows": 150, "width": 1, "h": 1e9, "shift": 0.4},
+)
+streams = st.builds(
+    stream,
+    st.integers(0, 10**6),
+    rows=st.integers(60, 190),
+    reference=st.integers(50, 58),
+    width=st.integers(1, 4),
+    groups=st.integers(1, 2),
+    missing=st.sampled_from((0.0, 0.1)),
+    decimals=st.sampled_from((0, 1, 6)),
+    shift=st.sampled_from((0.0, 1.0, -2.5, 6.0)),
+    h=st.sampled_from((20.0, 100.0, 1000.0)),
+)
+quick = settings(max_examples=40, deadline=None)
+
+
+def agrees(its: Stream) -> bool:
+    """Whether the detector and its slow twin think the same after every row and raise the same flag."""
+    n = its.reference
+    slow = Slow(its.features, its.h, its.values[:n].tolist(), list(its.groups[:n]))
+    for row, group in zip(its.values[n:].tolist(), its.groups[n:], strict=True):
+        slow.see(row, group)
+    _, statistics, flag = whole(its)
+    same = np.allclose(statistics, slow.statistics, rtol=1e-9, atol=0)
+    if flag is None or slow.flag is None:
+        return same and flag is None and slow.flag is None
+    mine = {
+        "row": flag.row, "since_row": flag.since_row, "features": set(flag.features), "direction": flag.direction,
+    }  # fmt: skip
+    return same and mine == slow.flag
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_agrees_with_the_slow_twin(case: dict[str, float]) -> None:
+    assert agrees(stream(1, **case))  # type: ignore[arg-type]
+
+
+@quick
+@given(streams)
+def test_it_agrees_with_the_slow_twin_on_anything(its: Stream) -> None:
+    assert agrees(its)
+
+
+def _own_row_first(ranked: Callable[..., ranks.Floats]) -> Callable[..., ranks.Floats]:
+    return lambda reference, n, row, u: ranked(np.vstack([reference, row]), n + 1, row, u)
+
+
+def _no_guard(log_bets: Callable[..., ranks.Floats]) -> Callable[..., ranks.Floats]:
+    return lambda w, n: log_bets(w, np.full_like(n, 1e12))
+
+
+MUTANTS = {
+    "updates the reference with the row before ranking it": (ranks, "rank", _own_row_first),
+    "forgets to randomise ties": (
+        ranks,
+        "uniforms",
+        lambda _: lambda study, names, epoch: np.zeros(len(names)),
+    ),
+    "draws other numbers on replay": (ranks, "uniforms", lambda was: lambda s, f, e: was(s + "again", f, e)),
+    "forgets the small reference's error": (bets, "log_bets", _no_guard),
+    "does not whiten": (ranks, "whiten", lambda _: lambda z, before, phi: z),
+    "adds before betting, not after": (bets, "gather", lambda _: lambda m, log_e: m * np.exp(log_e) + 1),
+    "lets a row join at once": (detector, "LAG", lambda _: 0),
+    "goes on growing while watched": (detector, "WATCH", lambda _: 1e-9),
+    "grows for ever": (detector, "MOST", lambda _: 10**9),
+    "ranks a new group among ten rows": (detector, "LEAST", lambda _: 10),
+    "never restarts the evidence": (bets, "restart", lambda _: lambda c, log_e: c + log_e),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_planted_fault_is_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutants: each fault must part the detector from its slow twin on a case that the real one passes."""
+    module, name, fault = MUTANTS[mutant]
+    monkeypatch.setattr(module, name, fault(getattr(module, name)))
+    assert not all(agrees(stream(1, **case)) for case in CASES)  # type: ignore[arg-type]
+
+
+BUDGET = 10.0
+PER_DAY = 10.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decimals", [6, 0], ids=["no ties", "ties"])
+def test_false_flags_stay_within_the_budget(decimals: int) -> None:
+    """40 exchangeable streams of 600 rows, 6.6 years of 3,650 studies: 66 flags are allowed."""
+    rate = false_flags(range(40), rows=650, decimals=decimals, per_day=PER_DAY, budget=BUDGET)
+    assert 0 < rate <= BUDGET
+
+
+@pytest.mark.parametrize("mutant", ["forgets to randomise ties", "threshold for one study a day"])
+def test_a_fault_that_breaks_the_budget_is_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutants: the measure of false flags itself condemns them."""
+    if mutant in MUTANTS:
+        module, name, fault = MUTANTS[mutant]
+        monkeypatch.setattr(module, name, fault(getattr(module, name)))
+    else:
+        monkeypatch.setattr(detector, "threshold", lambda _, budget: 365 / budget)
+    assert false_flags(range(8), rows=650, decimals=0, per_day=PER_DAY, budget=BUDGET) > BUDGET
+
+
+@pytest.mark.parametrize(("shift", "within", "way"), [(2.0, 20, "up"), (-2.0, 20, "down"), (1.0, 70, "up")])
+def test_a_planted_shift_is_found(shift: float, within: int, way: str) -> None:
+    """At the threshold of one flag a year, one feature of five, 20 seeds: when, which, which way, since when."""
+    found = []
+    for seed in range(20):
+        its = stream(seed, rows=260, reference=100, width=5, h=3650.0, shift=shift, at=130)
+        _, _, flag = whole(its)
+        assert flag is not None
+        assert flag.features[0] == "feature 0"
+        assert flag.direction["feature 0"] == way
+        found.append((flag.row - 130, abs(flag.since_row - 130)))
+    late, off = np.median(found, axis=0)
+    assert late <= within
+    assert off <= 5
+
+
+def test_a_wider_spread_is_called_wider_and_a_jump_is_not() -> None:
+    """A jump far beyond a large reference wins the bet on scale too; the word must still be right nearly always."""
+    said = {"up": 0, "wider": 0}
+    for seed in range(20):
+        wide = stream(seed, rows=600, reference=400, width=2, h=3650.0)
+        wide.values[420:, 0] *= 3
+        far = stream(seed, rows=450, reference=400, width=2, h=3650.0, shift=9.0, at=420)
+        for its, way in ((wide, "wider"), (far, "up")):
+            _, _, flag = whole(its)
+            assert flag is not None
+            said[way] += flag.direction["feature 0"] == way
+    assert said["up"] >= 19
+    assert said["wider"] >= 17
+
+
+@quick
+@given(streams, st.data())
+def test_a_resumed_stream_is_the_same_to_the_byte(its: Stream, data: st.DataObject) -> None:
+    end = len(its.values)
+    at = data.draw(st.integers(its.reference, end))
+    straight, _, flag = whole(its)
+    first, _, one = follow(its, begin(its), range(its.reference, at))
+    resumed, _, two = follow(its, from_bytes(to_bytes(first)), range(at, end))
+    assert to_bytes(resumed) == to_bytes(straight)
+    assert (one or two) == flag
+
+
+def test_a_step_leaves_the_state_before_it_alone() -> None:
+    its = stream(5, groups=2, missing=0.1)
+    state = begin(its)
+    for row in range(its.reference, len(its.values)):
+        before = to_bytes(state)
+        after, _ = detector.step(state, str(row), its.groups[row], its.values[row])
+        assert to_bytes(state) == before
+        assert after.seq == state.seq + 1
+        state = after
+
+
+@quick
+@given(streams)
+def test_a_monotone_transform_changes_nothing(its: Stream) -> None:
+    bent = replace(its, values=np.sinh(its.values / 4) * 100 + 7)
+    assert to_bytes(whole(bent)[0]).partition(b"\n")[0] == to_bytes(whole(its)[0]).partition(b"\n")[0]
+    assert whole(bent)[1:] == whole(its)[1:]
+
+
+@quick
+@given(streams, st.randoms())
+def test_the_order_of_features_only_relabels(its: Stream, chance: object) -> None:
+    order = list(range(len(its.features)))
+    chance.shuffle(order)  # type: ignore[attr-defined]
+    moved = replace(its, features=tuple(its.features[f] for f in order), values=its.values[:, order])
+    (state, statistics, flag), (other, again, its_flag) = whole(its), whole(moved)
+    assert statistics == again
+    assert np.array_equal(state.m[order], other.m)
+    assert (flag is None) == (its_flag is None)
+    if flag is not None and its_flag is not None:
+        assert flag.direction == its_flag.direction
+        assert flag.row == its_flag.row
+
+
+def test_a_missing_value_leaves_its_feature_as_it_was() -> None:
+    its = stream(7)
+    state = begin(its)
+    row = its.values[its.reference].copy()
+    row[1] = np.nan
+    after, _ = detector.step(state, "study", its.groups[0], row)
+    assert np.array_equal(after.m[1], state.m[1])
+    assert after.z[1] == state.z[1]
+    assert (after.m[0] > 0).all()
+
+
+def test_a_new_group_builds_its_reference_before_it_is_ranked() -> None:
+    its = stream(8, rows=160)
+    state = begin(its)
+    for row in range(detector.LEAST):
+        assert not detector.is_ranked(state, "new")
+        state, flag = detector.step(state, str(row), "new", its.values[row] + 50)
+        assert flag is None
+    assert state.statistic == 0
+    assert detector.is_ranked(state, "new")
+
+
+def test_one_flag_until_a_new_epoch() -> None:
+    its = stream(9, rows=300, h=100.0, shift=4.0)
+    state, _, flag = whole(its)
+    assert flag is not None
+    assert state.flagged == flag.row
+    after, _, again = follow(its, state, range(100, 300))
+    assert again is None
+    assert [len(r) for r in after.references] == [len(r) for r in state.references]
+
+
+def test_the_bets_are_fair_on_a_normal_score() -> None:
+    """The mean of each e-value under the null, by numerical integration: at most 1, the guard takes the rest."""
+    w = np.linspace(-9, 9, 200_001)
+    density = np.exp(-(w**2) / 2) / math.sqrt(2 * math.pi) * (w[1] - w[0])
+    for n, least in ((50.0, 0.8), (400.0, 0.9), (1e12, 0.999)):
+        mean = (np.exp(bets.log_bets(w, np.full_like(w, n))) * density[:, None]).sum(0)
+        assert (mean <= 1 + 1e-3).all()
+        assert (mean >= least).all()
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda data: data[:-8],
+    "longer": lambda data: data + bytes(8),
+    "empty": lambda _: b"",
+    "no record": lambda _: b"null\n",
+    "another form": lambda data: data.replace(b"drift-1", b"drift-0", 1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_bytes_are_refused(damage: str) -> None:
+    with pytest.raises(StateDamaged):
+        from_bytes(DAMAGE[damage](to_bytes(begin(stream(2)))))
