@@ -34,8 +34,8 @@ class Sender(Protocol):
 
 
 Hint = Callable[[UUID, list[UUID]], None]  # (clinic, studies): their association was released
-# (clinic, objects, source) -> one receipt or named error an object, all in one committed transaction.
-Recorder = Callable[[UUID, Sequence[Kept], str], Sequence[Receipt | RadfleetError]]
+# (clinic, objects, source) -> one receipt an object, all in one committed transaction.
+Recorder = Callable[[UUID, Sequence[Kept], str], Sequence[Receipt]]
 
 
 class Arrival:
@@ -115,7 +115,7 @@ class Intake:
             receipts = self._record(clinic_id, kept, source)
             for (i, _, _), item, receipt in zip(whole, kept, receipts, strict=True):
                 results[i] = receipt
-                if isinstance(receipt, RadfleetError) or receipt.outcome == "duplicate":
+                if receipt.outcome == "duplicate":
                     self.store.remove(item.stored.path)
         return [r for r in results if r is not None]
 

@@ -10,8 +10,7 @@ from uuid import UUID
 import psycopg
 
 from registry import scanners_store, secrets
-from registry.core.db import Conn, Database, DatabaseAway
-from registry.core.errors import RadfleetError
+from registry.core.db import Database, DatabaseAway
 from registry.core.logs import log
 from registry.core.settings import Settings
 from registry.vendors import vendor_key
@@ -20,7 +19,7 @@ from serving.doors.errors import StudyBusy
 from serving.doors.headers import InstanceFacts
 from serving.doors.intake import Kept
 from serving.studies import studies_store
-from serving.studies.studies_store import Receipt
+from serving.studies.studies_store import Arrived, Receipt
 
 _SCANNER_CACHE_S = 240.0
 _SCANNER_CACHE_MAX = 10_000
@@ -37,7 +36,7 @@ ScannerKey = tuple[UUID, str, str, str, str, float | None]
 
 
 class DatabaseRecorder:
-    """A ``Recorder``: one transaction a message, one savepoint an object. Safe to use from many threads."""
+    """A ``Recorder``: one transaction a message. Safe to use from many threads."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
@@ -45,55 +44,34 @@ class DatabaseRecorder:
         self._scanners: dict[ScannerKey, tuple[UUID, float]] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, clinic_id: UUID, kept: Sequence[Kept], source: str) -> list[Receipt | RadfleetError]:
+    def __call__(self, clinic_id: UUID, kept: Sequence[Kept], source: str) -> list[Receipt]:
         """Commit the objects of one message. Raises DatabaseAway, StudyBusy: nothing of it is received then."""
-        results: dict[int, Receipt | RadfleetError] = {}
         fresh: dict[ScannerKey, UUID] = {}
+        keys = [_scanner_key(clinic_id, item.facts) for item in kept]
         # One order of locks for everybody (scanners, then studies, each sorted): two senders cannot deadlock.
         order = sorted(range(len(kept)), key=lambda i: kept[i].facts.StudyInstanceUID)
         try:
             with self._database.tenant(clinic_id) as conn:
-                for key in sorted(
-                    {k for item in kept if (k := _scanner_key(clinic_id, item.facts))}, key=repr
-                ):
-                    if self._cached(key) is None:
-                        fresh[key] = scanners_store.upsert(conn, *key)
-                # A pipeline, and a savepoint only where another object shares the transaction: what an instance
-                # costs is mostly how often two processes wait for each other.
-                with conn.pipeline():
-                    for i in order:
-                        each = self._guarded if len(kept) > 1 else self._one
-                        results[i] = each(conn, clinic_id, kept[i], source, fresh)
+                for unknown in sorted({k for k in keys if k and self._cached(k) is None}, key=repr):
+                    fresh[unknown] = scanners_store.upsert(conn, *unknown)
+                arrived = [
+                    Arrived(
+                        kept[i].facts,
+                        kept[i].stored,
+                        source,
+                        self._patient_key(clinic_id, kept[i].facts.PatientID),
+                        (fresh.get(key) or self._cached(key)) if (key := keys[i]) else None,
+                    )
+                    for i in order
+                ]
+                receipts = dict(zip(order, studies_store.record_instances(conn, arrived), strict=True))
         except _BUSY:
             raise StudyBusy from None
         except psycopg.OperationalError as error:
             # A full disk or too many connections on the database's side: the sender must keep its copy and retry.
             raise DatabaseAway("the database cannot take this now") from error
         self._remember(fresh)
-        return [results[i] for i in range(len(kept))]
-
-    def _guarded(
-        self, conn: Conn, clinic_id: UUID, item: Kept, source: str, fresh: dict[ScannerKey, UUID]
-    ) -> Receipt | RadfleetError:
-        try:
-            with conn.transaction():
-                return self._one(conn, clinic_id, item, source, fresh)
-        except RadfleetError as error:
-            return error
-
-    def _one(
-        self, conn: Conn, clinic_id: UUID, item: Kept, source: str, fresh: dict[ScannerKey, UUID]
-    ) -> Receipt:
-        key = _scanner_key(clinic_id, item.facts)
-        return studies_store.record_instance(
-            conn,
-            clinic_id,
-            item.facts,
-            item.stored,
-            source,
-            patient_key=self._patient_key(clinic_id, item.facts.PatientID),
-            scanner_id=(fresh.get(key) or self._cached(key)) if key else None,
-        )
+        return [receipts[i] for i in range(len(kept))]
 
     def _patient_key(self, clinic_id: UUID, patient_id: str) -> bytes | None:
         """Equality of patients without the value; None where the header names nobody."""

@@ -1,5 +1,7 @@
 """SQL of studies: record what arrived, close what is complete, end what was worked on."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,82 +59,38 @@ class StudyRow:
     state: str
 
 
-ADD_STUDY = """
-insert into serving.study(clinic_id, "StudyInstanceUID", deadline, hard_deadline, lane)
-select %(clinic_id)s, %(uid)s, now() + make_interval(secs => c.quiet_s), now() + interval '30 min', %(lane)s
-from registry.clinic c where c.id = %(clinic_id)s on conflict do nothing returning id"""
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One durable instance as ``record_instances`` takes it. ``patient_key`` is a digest, never the PatientID."""
 
-# The row lock: from here to the commit no sweep can close the study and no other arrival can slip past the close.
-LOCK_STUDY = """
-select id, revision, state from serving.study
-where clinic_id = %(clinic_id)s and "StudyInstanceUID" = %(uid)s for update"""
-
-KNOWN = """
-select sha256, version, study_id, revision from serving.instance
-where clinic_id = %(clinic_id)s and "SOPInstanceUID" = %(sop)s order by version"""
-
-ADD_SERIES = """
-insert into serving.series(clinic_id, study_id, "SeriesInstanceUID", "Modality", scanner_id)
-values (%(clinic_id)s, %(study_id)s, %(series)s, %(modality)s, %(scanner_id)s)
-on conflict (clinic_id, study_id, "SeriesInstanceUID") do update set "Modality" = excluded."Modality" returning id"""
-
-ADD_INSTANCE = """
-insert into serving.instance(clinic_id, study_id, series_id, "SOPInstanceUID", "SOPClassUID", version, path, size,
-  sha256, patient_key, source, revision)
-select clinic_id, study_id, id, %(sop)s, %(sop_class)s, %(version)s, %(path)s, %(size)s, %(sha256)s, %(patient_key)s,
-  %(source)s, (select revision from serving.study where clinic_id = %(clinic_id)s and id = %(study_id)s)
-from serving.series
-where clinic_id = %(clinic_id)s and study_id = %(study_id)s and "SeriesInstanceUID" = %(series)s"""
-
-# A late instance opens a new revision; an early one moves the deadline, never past the hard one.
-ARRIVED = """
-update serving.study s set last_at = now(),
-  revision = s.revision + case when s.state = 'receiving' then 0 else 1 end,
-  hard_deadline = case when s.state = 'receiving' then s.hard_deadline else now() + interval '30 min' end,
-  deadline = least(now() + make_interval(secs => c.quiet_s),
-    case when s.state = 'receiving' then s.hard_deadline else now() + interval '30 min' end),
-  state = 'receiving', finished_at = null, code = null, cure = null
-from registry.clinic c where c.id = s.clinic_id and s.clinic_id = %(clinic_id)s and s.id = %(study_id)s
-returning s.revision"""
+    facts: Facts
+    stored: Stored
+    source: str
+    patient_key: bytes | None = None
+    scanner_id: UUID | None = None
+    lane: str = "routine"
 
 
-def record_instance(
-    conn: Conn, clinic_id: UUID, facts: Facts, stored: Stored, source: str, *, patient_key: bytes | None = None,
-    scanner_id: UUID | None = None, lane: str = "routine",
-) -> Receipt:  # fmt: skip
-    """Record one durable instance; the caller's commit is what makes it received (promise P1).
+RECEIVE = "select outcome, its_study, its_revision, its_version from serving.receive(%(objects)s::json)"
+
+
+def record_instances(conn: Conn, arrived: Sequence[Arrived]) -> list[Receipt]:
+    """Record durable instances in the clinic's transaction; the caller's commit makes them received (promise P1).
 
     The same bytes again are a duplicate and change nothing. Other bytes under the same SOPInstanceUID are kept as
-    the next version beside the first, which stays current.
+    the next version beside the first, which stays current. One call for all: the rules stand in the migration.
     """
-    key = {"clinic_id": clinic_id, "uid": facts.StudyInstanceUID}
-    # Nothing is fetched before it is needed: in a pipeline this function waits for the server twice, not six times.
-    begun = conn.execute(ADD_STUDY, {**key, "lane": lane})
-    locked = conn.execute(LOCK_STUDY, key)
-    found = conn.execute(KNOWN, {"clinic_id": clinic_id, "sop": facts.SOPInstanceUID})
-    study_id, revision, state = locked.fetchone() or ()
-    known = found.fetchall()
-    if begun.fetchone() is not None:
-        add_step(conn, clinic_id, study_id, 1, "received", {"source": source})
-    for sha256, version, its_study, its_revision in known:
-        if bytes(sha256) == stored.sha256:
-            return Receipt("duplicate", its_study, its_revision, version)
-    arrived = None if known else conn.execute(ARRIVED, {"clinic_id": clinic_id, "study_id": study_id})
-    version = len(known) + 1
-    values = {
-        "clinic_id": clinic_id, "study_id": study_id, "series": facts.SeriesInstanceUID, "modality": facts.Modality,
-        "scanner_id": scanner_id, "sop": facts.SOPInstanceUID, "sop_class": facts.SOPClassUID, "version": version,
-        "path": stored.path, "size": stored.size, "sha256": stored.sha256, "patient_key": patient_key, "source": source,
-    }  # fmt: skip
-    conn.execute(ADD_SERIES, values)
-    conn.execute(ADD_INSTANCE, values)
-    if arrived is not None:
-        (revision,) = arrived.fetchone() or ()
-        if state != "receiving":
-            add_step(conn, clinic_id, study_id, revision, "reopened", {"reason": "late instance"})
-    if known:
-        add_step(conn, clinic_id, study_id, revision, "conflict", {"version": version})
-    return Receipt("conflict" if known else "new", study_id, revision, version)
+    objects = [
+        {
+            "StudyInstanceUID": a.facts.StudyInstanceUID, "SeriesInstanceUID": a.facts.SeriesInstanceUID,
+            "SOPInstanceUID": a.facts.SOPInstanceUID, "SOPClassUID": a.facts.SOPClassUID,
+            "Modality": a.facts.Modality, "path": a.stored.path, "size": a.stored.size,
+            "sha256": f"\\x{a.stored.sha256.hex()}",
+            "patient_key": None if a.patient_key is None else f"\\x{a.patient_key.hex()}",
+            "scanner_id": None if a.scanner_id is None else str(a.scanner_id), "source": a.source, "lane": a.lane,
+        } for a in arrived
+    ]  # fmt: skip
+    return [Receipt(*row) for row in conn.execute(RECEIVE, {"objects": json.dumps(objects)}).fetchall()]
 
 
 HINT = """

@@ -185,6 +185,6 @@ def test_a_scanner_of_a_rolled_back_message_is_not_remembered(doors, monkeypatch
         raise DatabaseAway
 
     with monkeypatch.context() as patch:
-        patch.setattr(studies_store, "record_instance", fail)
+        patch.setattr(studies_store, "record_instances", fail)
         doors.send(tmp_path / "in", "NORTH")
     assert doors.send(tmp_path / "in", "NORTH").received == 1

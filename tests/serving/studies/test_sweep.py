@@ -31,9 +31,9 @@ def receive(
 ) -> studies_store.Receipt:
     stored = File(f"{clinic}/{sop}{body}", (sop + body).encode().ljust(32, b"0")[:32])
     with world.db.database.tenant(clinic) as conn:
-        return studies_store.record_instance(
-            conn, clinic, Facts(sop, uid), stored, "test", patient_key=patient
-        )
+        arrived = studies_store.Arrived(Facts(sop, uid), stored, "test", patient)
+        (receipt,) = studies_store.record_instances(conn, [arrived])
+    return receipt
 
 
 def _due(world: World) -> None:
