@@ -44,13 +44,14 @@ def replay(
     h = replays.threshold(per_day, budget)
     read = tables.read(table)
     rows = read if order is None else read.sorted_by(order)
-    done = replays.replay(rows, columns.split(","), reference, group=group, h=h)
+    names = [name.strip() for name in columns.split(",")]
+    done = replays.replay(rows, names, reference, group=group, h=h)
     if as_json:
         typer.echo(json.dumps(_document(done), indent=2))
     else:
         typer.echo(_sentence(done))
         show(_rows(done), as_json=False)
-    raise typer.Exit(FAMILIES["unmet"].exit if done.flag or _new(done) else 0)
+    raise typer.Exit(FAMILIES["unmet"].exit if done.flag or done.new_groups else 0)
 
 
 def _document(done: "Replay") -> dict[str, Any]:
@@ -61,32 +62,31 @@ def _document(done: "Replay") -> dict[str, Any]:
         "statistic": done.state.statistic,
         "threshold": done.state.threshold,
         "flags": [asdict(done.flag)] if done.flag else [],
-        "acquisition_changed": [{"row": g.first_seen, "group": g.name} for g in _new(done)],
+        "acquisition_changed": [{"row": g.first_seen, "group": g.name} for g in done.new_groups],
         "groups": [asdict(group) for group in done.groups],
+        "missing": done.missing,
     }
 
 
-def _new(done: "Replay") -> list[Any]:
-    return [group for group in done.groups if group.first_seen is not None]
-
-
 def _sentence(done: "Replay") -> str:
-    changed = "".join(f" The acquisition changed at row {g.first_seen}: {g.name} is new." for g in _new(done))
     seen = f"{done.ranked} of {done.rows - done.reference} rows after the reference were ranked"
-    if done.flag is None:
-        now, h = done.state.statistic, done.state.threshold
-        return f"Quiet: {seen}, the statistic stands at {now:.1f} and flags at {h:g}.{changed}"
-    flag = done.flag
-    moved = ", ".join(flag.features)
-    return (
-        f"Flagged at row {flag.row}: {moved} moved, since about row {flag.since_row} "
-        f"(statistic {flag.statistic:.1f}, threshold {flag.threshold:g}, {seen}).{changed}"
-    )
+    if (flag := done.flag) is None:
+        now = done.state.statistic
+        said = f"Quiet: {seen}, the statistic stands at {now:.1f} and flags at {done.state.threshold:g}."
+    else:
+        said = (
+            f"Flagged at row {flag.row}: {', '.join(flag.features)} moved, since about row {flag.since_row} "
+            f"(statistic {flag.statistic:.1f}, threshold {flag.threshold:g}, {seen})."
+        )
+    new = [f" The acquisition changed at row {g.first_seen}: {g.name} is new." for g in done.new_groups]
+    return said + "".join(new)
 
 
 def _rows(done: "Replay") -> list[dict[str, Any]]:
-    """What moved, or, while it is quiet, how much of each group could be ranked at all."""
-    if done.flag is None:
-        return [asdict(group) for group in done.groups]
-    moved = [{"feature": f, "direction": done.flag.direction[f]} for f in done.flag.features]
-    return moved + [{"feature": f, "direction": "perhaps moving"} for f in done.flag.also_moving]
+    """What moved, strongest first, and where values were missing: a column without values is quiet too."""
+    moved = dict(done.flag.direction) if done.flag else {}
+    moved |= dict.fromkeys(done.flag.also_moving if done.flag else (), "perhaps")
+    names = [*moved, *(name for name in done.missing if name not in moved)]
+    return [
+        {"column": c, "moved": moved.get(c), "missing after the reference": done.missing[c]} for c in names
+    ]

@@ -87,5 +87,5 @@ class BudgetUnfit(Invalid):
     """Studies a day and flags a year make no threshold."""
 
     code = "monitoring.budget_unfit"
-    why = "The threshold is studies a year divided by the flags a year that are allowed."
-    cure = "Give --per-day and --budget positive numbers."
+    why = "The threshold, studies a year divided by flags a year, must lie between 1 and a million studies."
+    cure = "Give --per-day and --budget as they are in practice, such as 10 studies a day and 1 flag a year."

@@ -13,7 +13,7 @@ import numpy as np
 
 from monitoring.detect import bets, ranks
 from monitoring.detect.ranks import Floats
-from monitoring.detect.state import OPEN_NONE, State
+from monitoring.detect.state import NO_FLAG, State
 
 LEAST = 50
 """Rows that a group's reference needs before its rows are ranked, and values that a feature needs in it."""
@@ -56,7 +56,7 @@ def begin(
     width, n = len(features), len(reference)
     empty = np.zeros((width, len(bets.DIRECTIONS)))
     return State(
-        features=tuple(features), groups=names, epoch=epoch, threshold=h, seq=n, flagged=OPEN_NONE,
+        features=tuple(features), groups=names, epoch=epoch, threshold=h, seq=n, flagged=NO_FLAG,
         phi=ranks.autocorrelation(scores), z=ranks.last_known(scores),
         m=empty, c=empty, start=np.full(empty.shape, n, dtype=np.int64),
         waiting=np.empty((0, width)), waiting_groups=np.empty(0, dtype=np.int64),
@@ -78,7 +78,7 @@ def step(state: State, study: str, group: str, row: Floats) -> tuple[State, Flag
         grown = _joined(state, state.groups.index(group), row)
         return replace(grown, seq=state.seq + 1, start=_since(state.c, state.start, state.seq + 1)), None
     state = _grown(_bet(state, study, group, row), state.groups.index(group), row)
-    if state.flagged == OPEN_NONE and state.statistic >= state.threshold:
+    if state.flagged == NO_FLAG and state.statistic >= state.threshold:
         state = replace(state, flagged=state.seq - 1)
         return state, _flag(state)
     return state, None
@@ -113,7 +113,7 @@ def _grown(state: State, group: int, row: Floats) -> State:
         return replace(state, waiting=waiting, waiting_groups=of)
     oldest, its = waiting[0], int(of[0])
     state = replace(state, waiting=waiting[1:], waiting_groups=of[1:])
-    healthy = state.flagged == OPEN_NONE and state.statistic < state.threshold / WATCH
+    healthy = state.flagged == NO_FLAG and state.statistic < state.threshold / WATCH
     return _joined(state, its, oldest) if healthy and len(state.references[its]) < MOST else state
 
 

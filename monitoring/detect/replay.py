@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 
@@ -15,6 +14,8 @@ from monitoring.detect.table import Table
 from monitoring.errors import BudgetUnfit, ColumnConstant, ColumnEmpty, ReferenceUnfit
 
 EPOCH = 1
+H_MAX = 1e6
+"""Far below the cap on M: a threshold that S cannot reach would call everything quiet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,19 @@ class Replay:
     reference: int
     flag: Flag | None
     groups: tuple[Group, ...]
+    missing: dict[str, int]
+    """Rows after the reference in which a column has no value: there the detector saw nothing of it."""
     state: State
 
     @property
     def ranked(self) -> int:
         """Rows that the detector could say something about."""
         return sum(group.ranked for group in self.groups)
+
+    @property
+    def new_groups(self) -> tuple[Group, ...]:
+        """Groups that the reference does not know."""
+        return tuple(group for group in self.groups if group.first_seen is not None)
 
 
 def replay(table: Table, columns: Sequence[str], reference: int, *, group: str | None, h: float) -> Replay:
@@ -57,7 +65,7 @@ def replay(table: Table, columns: Sequence[str], reference: int, *, group: str |
     state = detector.begin(names, values[:reference], groups[:reference], epoch=EPOCH, h=h)
     known, flag, ranked = set(state.groups), None, Counter[str]()
     for row in range(reference, len(values)):
-        ranked[groups[row]] += detector.is_ranked(state, groups[row])
+        ranked[groups[row]] += detector.is_ranked(state, groups[row]) and not np.isnan(values[row]).all()
         state, raised = detector.step(state, str(row), groups[row], values[row])
         flag = flag or raised
     seen = tuple(
@@ -67,14 +75,16 @@ def replay(table: Table, columns: Sequence[str], reference: int, *, group: str |
         )
         for name in state.groups
     )  # fmt: skip
-    return Replay(len(values), reference, flag, seen, state)
+    gaps = np.isnan(values[reference:]).sum(0).tolist()
+    return Replay(len(values), reference, flag, seen, dict(zip(names, gaps, strict=True)), state)
 
 
 def threshold(per_day: float, budget: float) -> float:
     """h for studies a day and false flags a year. Raises BudgetUnfit."""
-    if not (isfinite(per_day) and isfinite(budget) and per_day > 0 and budget > 0):
-        raise BudgetUnfit
-    return detector.threshold(per_day, budget)
+    h = detector.threshold(per_day, budget) if per_day > 0 and budget > 0 else 0.0
+    if not 1 <= h <= H_MAX:
+        raise BudgetUnfit(f"{per_day:g} studies a day and {budget:g} flags a year make no threshold")
+    return h
 
 
 def _check(values: Floats, names: Sequence[str], groups: Sequence[str], reference: int) -> None:

@@ -10,7 +10,7 @@ from monitoring.detect.ranks import Counts, Floats
 from monitoring.errors import StateDamaged
 
 FORM = "radfleet-drift-1"
-OPEN_NONE = -1
+NO_FLAG = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

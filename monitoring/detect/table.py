@@ -103,7 +103,7 @@ def _moments(cells: Sequence[str]) -> list[Any] | None:
         try:
             moments = [reader(cell) for cell in cells]
             sorted(moments)  # with and without a time zone do not compare
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             continue
         return moments
     return None

@@ -69,7 +69,8 @@ def test_a_shift_is_flagged_with_row_feature_and_way(run: Run, tmp_path: Path) -
     code, out, _ = run(path, "--columns", "snr,cnr,blur", "--reference", 80)
     lines = out.splitlines()
     assert code == 6 and lines[0].startswith(f"Flagged at row {flag['row']}: snr moved, since about row")
-    assert lines[1].split() == ["feature", "direction"] and lines[2].split() == ["snr", "up"]
+    assert lines[1].split()[:2] == ["column", "moved"]
+    assert [line.split() for line in lines[2:]] == [["snr", "up", "0"], ["cnr", "-", "0"], ["blur", "-", "0"]]
 
 
 def test_no_shift_is_quiet(run: Run, tmp_path: Path) -> None:
@@ -153,6 +154,19 @@ def test_a_new_scanner_is_an_event_of_its_own(run: Run, tmp_path: Path) -> None:
     assert f"The acquisition changed at row {AT}: new is new." in run(*words)[1]
 
 
+def test_what_was_not_seen_is_said(run: Run, tmp_path: Path) -> None:
+    """A column that falls silent after the reference, and rows with no value at all, are no quiet ones."""
+    made = rows()
+    for row in made[AT:]:
+        row["cnr"] = ""
+    for row in made[-10:]:
+        row["snr"] = "n/a"
+    path = save(tmp_path / "t.csv", made)
+    code, out, _ = run(path, "--columns", "snr, cnr", "--reference", 80, "--json")
+    found = json.loads(out)
+    assert (code, found["ranked"], found["missing"]) == (0, N - 80 - 10, {"snr": 10, "cnr": N - AT})
+
+
 def test_budget_and_studies_a_day_make_the_threshold(run: Run, tmp_path: Path) -> None:
     path = save(tmp_path / "t.csv", rows(shift=3))
     words = (path, "--columns", "snr", "--reference", 80, "--json")
@@ -186,6 +200,7 @@ REFUSED = {
     "unknown order": ((*GOOD, "--order", "when"), 3, "monitoring.column_unknown", "when"),
     "unusable order": ((*GOOD, "--order", "note"), 2, "monitoring.order_unusable", "note"),
     "no budget": ((*GOOD, "--budget", 0), 2, "monitoring.budget_unfit", ""),
+    "no flag ever": ((*GOOD, "--budget", 1e-9), 2, "monitoring.budget_unfit", "1e-09 flags a year"),
     "no studies": ((*GOOD, "--per-day", "nan"), 2, "monitoring.budget_unfit", ""),
 }  # fmt: skip
 
