@@ -17,6 +17,7 @@ from tests.monitoring.slow import Slow
 
 Run = Callable[..., tuple[int, str, str]]
 N, AT = 160, 120
+FAR_OFF = "Mon, 1 Jan 99999999999999999999 00:00:00 GMT"
 
 
 @pytest.fixture
