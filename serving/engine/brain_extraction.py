@@ -34,29 +34,43 @@ def unit(image: Array) -> Array:
     return np.asarray((image / max(top, 1e-6)).clip(0, 1.2), np.float32)
 
 
+def head_box(image: Array) -> tuple[slice, ...]:
+    """Where the head lies in an image of `unit` on the network's grid, with up to 3 voxels around it."""
+    found = ndi.find_objects(ndi.binary_opening(image > 0.06).astype(np.uint8))
+    whole = tuple(slice(0, n) for n in image.shape)
+    return tuple(
+        slice(max(0, side.start - 3), min(n, side.stop + 3))
+        for side, n in zip(found[0] if found else whole, image.shape, strict=True)
+    )
+
+
+def edges(shape: tuple[int, ...], margin: int) -> list[tuple[int, int]]:
+    """Voxels of nothing on both sides of each axis: `margin`, and more at the end up to a multiple of 16.
+
+    The network pools by two four times. Without a margin it cannot tell a field of view that ends inside the brain
+    from the border of its own grid: it lost 9 mm of the cerebellum there.
+    """
+    return [(margin, margin + -(n + 2 * margin) % 16) for n in shape]
+
+
 def outlines(
-    image: Array, spacing: NDArray[np.float64], net: Net, voxel: float, mirror: bool = True
+    image: Array, spacing: NDArray[np.float64], net: Net, voxel: float, margin: int = 0, mirror: bool = True
 ) -> Array:
     """Probability [3,X,Y,Z] of hull, mask and icv on the grid of `image` (RAS order, mm `spacing`).
 
-    net: [1,1,x,y,z] float32 -> logits [1,3,x,y,z]. mirror: average with the left-right mirrored head.
+    net: [1,1,x,y,z] float32 -> logits [1,3,x,y,z]. margin: see `edges`; 0 for networks that were trained without.
+    mirror: average with the left-right mirrored head.
     """
     small = unit(shrink(image, spacing, voxel))
-    found = ndi.find_objects(ndi.binary_opening(small > 0.06).astype(np.uint8))
-    whole = tuple(slice(0, n) for n in small.shape)
-    box = tuple(
-        slice(max(0, side.start - 3), min(n, side.stop + 3))
-        for side, n in zip(found[0] if found else whole, small.shape, strict=True)
-    )
+    box = head_box(small)
     head = small[box]
-    # four poolings by two: sizes must be multiples of 16
-    batch = np.pad(head, [(0, -n % 16) for n in head.shape])[None, None]
+    batch = np.pad(head, edges(head.shape, margin))[None, None]
     logit = net(np.ascontiguousarray(batch))
     if mirror:
         logit = (logit + net(np.ascontiguousarray(batch[:, :, ::-1]))[:, :, ::-1]) / np.float32(2)
     chance = np.zeros((logit.shape[1], *small.shape), np.float32)
-    x, y, z = head.shape
-    chance[(slice(None), *box)] = sigmoid(logit[0, :, :x, :y, :z])
+    inner = tuple(slice(margin, margin + n) for n in head.shape)
+    chance[(slice(None), *box)] = sigmoid(logit[0][(slice(None), *inner)])
     return np.stack([spread(each, spacing, voxel, image.shape) for each in chance])
 
 
@@ -64,7 +78,8 @@ def brain_of(
     image: Array, spacing: NDArray[np.float64], net: Net, parameters: Parameters
 ) -> tuple[Mask, Mask, Array]:
     """Brain mask, intracranial mask and the brain's probability for an image in RAS order."""
-    chance = outlines(image, spacing, net, float(parameters["voxel_mm"]))
+    margin = int(parameters.get("margin", 0))
+    chance = outlines(image, spacing, net, float(parameters["voxel_mm"]), margin)
     brain = one_solid_part(chance[MASK] > float(parameters["threshold"]))
     return brain, one_solid_part(chance[ICV] > 0.5) | brain, chance[MASK]
 
@@ -87,7 +102,7 @@ def doubts(brain: Mask, brain_ml: float) -> tuple[str, ...]:
 def segment(volume: Volume, nets: Mapping[str, Net], parameters: Parameters) -> Segmentation:
     """Label 1 = brain on the volume's grid, which may be oblique and have thick slices.
 
-    nets: stage `brain`. parameters: voxel_mm, threshold. Numbers: brain_ml, icv_ml.
+    nets: stage `brain`. parameters: voxel_mm, threshold, margin (voxels; 0 where absent). Numbers: brain_ml, icv_ml.
     """
     turn = turn_of(volume.affine)
     spacing = spacing_of(volume.affine, turn)

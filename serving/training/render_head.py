@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from serving.engine.brain_extraction import unit
+from serving.engine.brain_extraction import edges, head_box, unit
 from serving.training import labelmaps as lm
 from serving.training.warp import (
     Tensor,
@@ -99,7 +99,10 @@ def _means(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def head_image(rng: np.random.Generator, group: Tensor, outlines: Tensor) -> tuple[Tensor, Tensor]:
-    """One image [X,Y,Z] in 0..1.2 of an anatomy, and its targets [3,X,Y,Z] (cut where the field of view is cut)."""
+    """One image [X,Y,Z] in 0..1.2 of an anatomy, and its targets [3,X,Y,Z] (cut where the field of view is cut).
+
+    Both lie on the grid of the anatomy, cut to the head, with some voxels of nothing around.
+    """
     shape, target = tuple(group.shape), outlines.clone()
     spread = torch.from_numpy(rng.uniform(0, 0.07, len(lm.GROUPS)).astype(np.float32))
     image = torch.from_numpy(_means(rng))[group] + spread[group] * white_noise(rng, shape)
@@ -111,14 +114,24 @@ def head_image(rng: np.random.Generator, group: Tensor, outlines: Tensor) -> tup
     if rng.random() < 0.15:
         image = image * (group > 0)  # background set to zero
     for low in (True, False):
-        if rng.random() < 0.3:
-            cut = int(rng.uniform(0, 0.33) * shape[2])
+        if rng.random() < 0.35:
+            cut = int(rng.uniform(0, 0.4) * shape[2])
             gone = slice(0, cut) if low else slice(shape[2] - cut, None)
             image[:, :, gone] = 0
             target[:, :, :, gone] = 0
     if rng.random() < 0.5:
         image, target = image.flip(0), target.flip(1)
-    return torch.from_numpy(unit(image.numpy())), target
+    return _framed(rng, unit(image.numpy()), target)
+
+
+def _framed(rng: np.random.Generator, image: NDArray[np.float32], target: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut to the head and given a margin of nothing, as at use; how wide the margin is must not matter."""
+    box = head_box(image)
+    image, target = image[box], target[(slice(None), *box)]
+    around = edges(image.shape, int(rng.integers(2, 8)))
+    return torch.from_numpy(np.pad(image, around)), torch.from_numpy(
+        np.pad(target.numpy(), [(0, 0), *around])
+    )
 
 
 def _scanner(rng: np.random.Generator, image: Tensor) -> Tensor:

@@ -19,7 +19,14 @@ import typer
 from torch.nn import functional
 
 from serving.engine.architectures import build
-from serving.training.curves import Curve, cosine, half_precision_file, load_weights, open_curve
+from serving.training.curves import (
+    Curve,
+    cosine,
+    half_precision_file,
+    half_where_fast,
+    load_weights,
+    open_curve,
+)
 from serving.training.labelmaps import HELD_MAPS, TRAIN_MAPS, data_root
 from serving.training.render_head import Head, head_anatomy, head_image, head_stream, load_head
 
@@ -58,7 +65,7 @@ def brain_loss(logit: Tensor, target: Tensor) -> Tensor:
 def held_out_dice(net: Tensor, cases: list[tuple[Tensor, Tensor]]) -> list[float]:
     """Mean Dice of the three outlines at probability .5 on rendered cases."""
     rows = []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), half_where_fast():
         for image, target in cases:
             found, truth = net(image[None, None]).float()[0] > 0, target > 0.5
             both = (found & truth).sum((1, 2, 3)) * 2.0
@@ -77,7 +84,7 @@ def run_cycle(
         for group in optimiser.param_groups:
             group["lr"] = cosine(cycle.rate, step, 100, passed / cycle.minutes)
         image, target = next(stream)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_where_fast():
             logit = net(image[None, None].to(memory_format=torch.channels_last_3d))
         loss = brain_loss(logit.float(), target[None])
         optimiser.zero_grad()

@@ -51,6 +51,23 @@ def test_mask_lies_on_the_input_grid(spacing: tuple[float, float, float]) -> Non
     assert answer.probability.dtype == np.float16
 
 
+@pytest.mark.parametrize("margin", [0, 1, 4, 7])
+def test_a_margin_moves_nothing_and_shows_the_end_of_the_view(margin: int) -> None:
+    whole = ball(np.diag([2.5, 2.5, 2.5, 1]), (64, 60, 58))
+    cut = Volume(whole.voxels[:, :, 20:].copy(), whole.affine)
+    seen: list[np.ndarray] = []
+
+    def net(x: np.ndarray) -> np.ndarray:
+        seen.append(x)
+        return bright_is_brain(x)
+
+    parameters = PARAMETERS | ({"margin": margin} if margin else {})
+    answer = brain_extraction.segment(cut, {"brain": net}, parameters)
+    assert np.array_equal(answer.mask > 0, cut.voxels > 0)
+    lit = np.argwhere(seen[0][0, 0] > 0.5)
+    assert lit[:, 2].min() == margin  # the view ends inside the ball: that many planes of nothing below it
+
+
 def test_an_off_centre_brain_stays_on_its_side() -> None:
     affine = oblique((2.0, 2.0, 2.0))
     volume = ball(affine, (75, 75, 75), 40)
