@@ -33,7 +33,8 @@ def brain_card(version: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
     """card.json of brain-extraction; rows: `bench.score_brain`."""
     story = {
         "1.0.0": "The net after the first of two learning-rate cycles: an earlier state of the same run as 1.1.0.",
-        "1.1.0": "The net after the second cycle, which also saw T1 spin-echo contrast. It continues 1.0.0.",
+        "1.1.0": "It continues 1.0.0: a cycle with T1 spin-echo contrast, then one with fields of view that end inside "
+        "the brain and a margin of nothing around them.",
     }
     return {
         "summary": "Brain mask of any MR contrast: tissue closed over the sulci, with sulcal CSF and 1 mm of border.",

@@ -67,9 +67,9 @@ def load_host(root: Path, number: int) -> Host:
     return Host(anatomy, white, map_to_mni(root, number) @ anatomy.affine)
 
 
-def draw_donor(rng: np.random.Generator, donors: list[Donor]) -> Donor:
-    """A donor, drawn by lesion volume to the power 0.4: drawn evenly, confluent lesions are missed."""
-    weight = np.array([donor.mask.sum() for donor in donors], float) ** 0.4
+def draw_donor(rng: np.random.Generator, donors: list[Donor], power: float = 0.4) -> Donor:
+    """A donor, drawn by lesion volume to a power. Training: 0.4; drawn evenly (0), confluent lesions are missed."""
+    weight = np.array([donor.mask.sum() for donor in donors], float) ** power
     return donors[int(rng.choice(len(donors), p=weight / weight.sum()))]
 
 
@@ -84,10 +84,10 @@ def _jitter(rng: np.random.Generator) -> NDArray[np.float64]:
     return move
 
 
-def plant(rng: np.random.Generator, host: Host, donor: Donor) -> NDArray[np.uint8]:
+def plant(rng: np.random.Generator, host: Host, donor: Donor, whole: bool = False) -> NDArray[np.uint8]:
     """Parts of the donor's lesions inside the host's white matter: uint8 [X,Y,Z], 0 = none, else a part number.
 
-    Part numbers are shared by parts 250 apart; they only choose a part's brightness.
+    Part numbers are shared by parts 250 apart; they only choose a part's brightness. whole: no part is left out.
     """
     matrix = np.linalg.inv(donor.affine) @ _jitter(rng) @ host.to_mni
     soft = ndi.affine_transform(
@@ -96,9 +96,8 @@ def plant(rng: np.random.Generator, host: Host, donor: Donor) -> NDArray[np.uint
     parts, count = ndi.label((soft > rng.uniform(0.35, 0.6)) & host.white)
     size = np.bincount(parts.ravel(), minlength=count + 1)
     # a big part is mostly kept, or the heavy loads of the donors would vanish by chance
-    keep = (size >= 5) & (
-        (rng.random(count + 1) < rng.uniform(0.4, 1)) | ((size > 1500) & (rng.random() < 0.7))
-    )
+    kept = (rng.random(count + 1) < rng.uniform(0.4, 1)) | ((size > 1500) & (rng.random() < 0.7))
+    keep = (size >= 5) & (kept | whole)
     number = np.where(keep, 1 + np.arange(count + 1) % 250, 0).astype(np.uint8)
     number[0] = 0
     return np.asarray(number[parts], np.uint8)

@@ -32,7 +32,8 @@ from serving.training.labelmaps import data_root
 
 CALIBRATION_SEED = 11
 BRAIN_NET, LESION_NET = "unet3d-b", "unet2d-b"
-BRAIN_PARAMETERS: dict[str, Any] = {"voxel_mm": 2.5, "threshold": 0.5}
+_GRID: dict[str, Any] = {"voxel_mm": 2.5, "threshold": 0.5}
+BRAIN_PARAMETERS = {"1.0.0": _GRID, "1.1.0": _GRID | {"margin": 4}}  # 1.0.0 was trained without a margin
 SMALLEST_MM3 = 5.0  # the smallest part that is planted in training
 Weights = dict[str, NDArray[Any]]
 
@@ -60,7 +61,7 @@ def brain_model(version: str) -> dict[str, Any]:
         "task": "brain-extraction",
         "runtime_class": "cpu-small",
         "stages": {"brain": stage(BRAIN_NET, "brain")},
-        "parameters": BRAIN_PARAMETERS,
+        "parameters": BRAIN_PARAMETERS[version],
         "labels": {
             "1": {
                 "name": "Brain",
@@ -82,7 +83,11 @@ def lesion_model(version: str, threshold: float) -> dict[str, Any]:
         "task": "ms-lesion",
         "runtime_class": "cpu-small",
         "stages": {"brain": stage(BRAIN_NET, "brain"), "lesion": stage(LESION_NET, "lesion")},
-        "parameters": {"brain": BRAIN_PARAMETERS, "threshold": threshold, "smallest_mm3": SMALLEST_MM3},
+        "parameters": {
+            "brain": BRAIN_PARAMETERS["1.1.0"],
+            "threshold": threshold,
+            "smallest_mm3": SMALLEST_MM3,
+        },
         "labels": {
             "1": {
                 "name": "White matter lesion",
@@ -124,7 +129,7 @@ def replace_package(
 
 def main(
     first: Annotated[Path, typer.Option(help="Brain weights after the first cycle: version 1.0.0.")],
-    final: Annotated[Path, typer.Option(help="Brain weights after the second cycle: version 1.1.0.")],
+    final: Annotated[Path, typer.Option(help="Brain weights after the last cycle: version 1.1.0.")],
     lesion: Annotated[list[Path], typer.Option(help="Lesion weights, one a seed; the first one ships.")],
     key: Annotated[Path, typer.Option(help="Private ed25519 key (PEM) of the publisher; made when absent.")],
     data: Annotated[Path | None, typer.Option(help="Open data folder; default RADFLEET_DATA.")] = None,
@@ -166,7 +171,7 @@ def main(
         typer.echo,
     )
     rows = {
-        "1.0.0": bench.score_brain(root, runtime_net(BRAIN_NET, first), BRAIN_PARAMETERS),
+        "1.0.0": bench.score_brain(root, runtime_net(BRAIN_NET, first), BRAIN_PARAMETERS["1.0.0"]),
         "1.1.0": scores["brain"],
     }
     for version, weights in brains.items():

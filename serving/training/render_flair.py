@@ -2,7 +2,8 @@
 
 The idea is that of SynthSeg (Billot et al. 2023): random contrast, geometry and resolution from label maps. Here the
 contrasts stay FLAIR-like and the lesions are those of real people (`donors`). Grey matter is drawn from as bright as
-white to 1.4 times as bright, because people and sequences differ there more than lesions do.
+white to 1.4 times as bright, because people and sequences differ there more than lesions do; a lesion is brighter than
+the grey matter of its own image, because on FLAIR that is what tells it from a fundus of the cortex.
 """
 
 from __future__ import annotations
@@ -47,12 +48,18 @@ class Scene:
     brain: Tensor
 
 
-def flair_scene(rng: np.random.Generator, host: Host, donors: list[Donor]) -> Scene:
-    """A random anatomy with the lesions of one or two donors (6 % without any) and one of the usual brain outlines."""
+def flair_scene(rng: np.random.Generator, host: Host, donors: list[Donor], one_person: bool = False) -> Scene:
+    """A random anatomy with the lesions of one or two donors (6 % without any) and one of the usual brain outlines.
+
+    one_person: all lesions of one donor, every donor as likely, so that loads are as light as in a clinic.
+    """
     part = np.zeros(host.white.shape, np.uint8)
-    for _ in range(0 if rng.random() < 0.06 else 1 + int(rng.random() < 0.3)):
-        new = plant(rng, host, draw_donor(rng, donors))
-        part = np.where(part > 0, part, new)
+    if one_person:
+        part = plant(rng, host, draw_donor(rng, donors, power=0), whole=True)
+    else:
+        for _ in range(0 if rng.random() < 0.06 else 1 + int(rng.random() < 0.3)):
+            new = plant(rng, host, draw_donor(rng, donors))
+            part = np.where(part > 0, part, new)
     head, outline = host.anatomy, rng.random()
     if outline < 0.35:
         brain = head.hull
@@ -73,9 +80,9 @@ def _means(rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
     """FLAIR-like mean of every group (normal white matter = 1), and the cortex's."""
     mean = rng.uniform(0.1, 1.0, len(lm.GROUPS))
     grey = rng.uniform(1.0, 1.42)
-    deep = rng.uniform(0.92, 1 + 0.8 * (grey - 1) + 0.06)
-    mean[list(_GREY)] = grey + rng.normal(0, 0.03, len(_GREY))
-    mean[list(_DEEP)] = deep + rng.normal(0, 0.05, len(_DEEP))
+    deep = rng.uniform(0.88, grey + 0.06)
+    mean[list(_GREY)] = grey + rng.normal(0, 0.05, len(_GREY))
+    mean[list(_DEEP)] = deep + rng.normal(0, 0.08, len(_DEEP))
     mean[lm.PALLIDUM] -= rng.uniform(0, 0.15)
     for group, spread in ((lm.WHITE, 0.0), (lm.CEREBELLAR_WHITE, 0.04), (lm.STEM, 0.06)):
         mean[group] = 1 + rng.normal(0, spread)
@@ -95,10 +102,13 @@ def _chosen(group: Tensor, members: list[int]) -> Tensor:
 def _distractors(rng: np.random.Generator, image: Tensor, scene: Scene) -> Tensor:
     """What is bright on FLAIR and not a lesion: cortex patches, ventricle rim, dirty white matter, flow, dura."""
     shape = tuple(image.shape)
-    if rng.random() < 0.6:
-        patches = smooth_field(rng, shape, (7, 8, 7))[0].clamp(-0.3, 1.5) * float(rng.uniform(0, 0.12))
-        image = image * (1 + patches * _chosen(scene.group, _PATCHY))
+    for nodes in ((7, 8, 7), (14, 16, 14)):  # insula and cingulate; single gyri
+        if rng.random() < 0.6:
+            patches = smooth_field(rng, shape, nodes)[0].clamp(-0.5, 1.8) * float(rng.uniform(0, 0.14))
+            image = image * (1 + patches * _chosen(scene.group, _PATCHY))
     ventricle, white = _chosen(scene.group, [lm.VENTRICLE]), _chosen(scene.group, [lm.WHITE])
+    if rng.random() < 0.5:
+        image = image + _claustrum(rng, scene, white, image)
     if rng.random() < 0.35:  # thin: a thick rim taught an earlier net to ignore confluent lesions
         rim = (blur(ventricle, 0.7) > 0.08).float() * white
         image = image + rim * float(rng.uniform(0.02, 0.13))
@@ -117,6 +127,16 @@ def _distractors(rng: np.random.Generator, image: Tensor, scene: Scene) -> Tenso
         dura = smooth_field(rng, shape, (9, 9, 9))[0].clamp(min=0) * float(rng.uniform(0.1, 0.5))
         image = image + shell * dura
     return image
+
+
+def _claustrum(rng: np.random.Generator, scene: Scene, white: Tensor, image: Tensor) -> Tensor:
+    """Grey matter that the label maps call white: a patchy sheet 2-5 mm off the putamen, up to as bright as cortex."""
+    putamen = blur(_chosen(scene.group, [lm.PUTAMEN]), 2.0)
+    low, high = sorted(rng.uniform(0.01, 0.12, 2))
+    sheet = ((putamen > low) & (putamen < high)).float() * white
+    cortex = image[scene.group == lm.CORTEX].mean() if bool((scene.group == lm.CORTEX).any()) else 1.0
+    here = smooth_field(rng, tuple(image.shape), (12, 14, 12))[0].clamp(0, 1)
+    return sheet * here * (cortex - image).clamp(min=0) * float(rng.uniform(0.3, 1))
 
 
 def _lesions(rng: np.random.Generator, image: Tensor, part: Tensor, base: float) -> Tensor:
@@ -142,12 +162,13 @@ def flair_image(
 ) -> tuple[NDArray[np.float32], BoolMask]:
     """One FLAIR of a scene: image [X,Y,Z] = intensity / histogram peak - 1, -1 outside the brain; and the lesion mask.
 
-    contrast: range of the lesions' mean brightness above white matter (white = 1), as a fraction.
+    contrast: range of the lesions' mean brightness above white matter (white = 1), as a fraction; more where the
+    image's grey matter is as bright.
     """
     mean, grey = _means(rng)
     image = torch.from_numpy(mean)[scene.group]
     image = _distractors(rng, image, scene)
-    base = rng.uniform(*contrast) + (grey - 1) * rng.uniform(0, 0.5)
+    base = max(rng.uniform(*contrast), grey - 1 + rng.uniform(0, 0.15))
     image = _lesions(rng, image, scene.part, float(base))
     image = blur(image, float(rng.uniform(0.45, 0.75)))
     image = image * (1 + smooth_field(rng, BOX, (24, 28, 24))[0] * float(rng.uniform(0.01, 0.06)))

@@ -19,7 +19,14 @@ import typer
 from torch.nn import functional
 
 from serving.engine.architectures import build
-from serving.training.curves import Curve, cosine, half_precision_file, open_curve
+from serving.training.curves import (
+    Curve,
+    cosine,
+    half_precision_file,
+    half_where_fast,
+    load_weights,
+    open_curve,
+)
 from serving.training.labelmaps import data_root
 from serving.training.lesion_pool import Pool, fill
 
@@ -68,16 +75,19 @@ def fresh_norms(net: Tensor, batches: Callable[[], Tensor], rounds: int = 40) ->
         norm.reset_running_stats()
         norm.momentum = None  # plain mean over the rounds
     net.train()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), half_where_fast():
         for _ in range(rounds):
             net(batches())
     return net.eval()
 
 
-def train(recipe: Recipe, pool: Pool, out: Path, curve: Curve) -> int:
+def train(recipe: Recipe, pool: Pool, out: Path, curve: Curve, resume: Path | None = None) -> int:
     """Train until the minutes are over; leaves float16 weights at `out`, refreshed every 4 minutes. Returns steps."""
     torch.manual_seed(recipe.seed)
     net = build(ARCHITECTURE).train().to(memory_format=torch.channels_last)
+    if resume is not None:
+        kept = {name: torch.from_numpy(value) for name, value in load_weights(resume).items()}
+        net.load_state_dict(net.state_dict() | kept)  # batch norm's counters are in no weights file
     mean = copy.deepcopy(net)
     optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     start, step, saved, losses = time.monotonic(), 0, 0.0, [0.0]
@@ -87,7 +97,7 @@ def train(recipe: Recipe, pool: Pool, out: Path, curve: Curve) -> int:
         for group in optimiser.param_groups:
             group["lr"] = cosine(recipe.rate, step, 60, passed / recipe.minutes)
         images, masks = batch_of(pool, recipe.volumes, recipe.stacks)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_where_fast():
             logit = net(images)
         loss = lesion_loss(logit.float(), masks)
         optimiser.zero_grad()
@@ -124,6 +134,8 @@ def main(
         Path | None, typer.Option(help="Folder of rendered volumes, filled when it is absent.")
     ] = None,
     volumes: Annotated[int, typer.Option(help="Volumes to render into a new pool.")] = 570,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    resume: Annotated[Path | None, typer.Option(help="Go on from these weights.")] = None,
     threads: Annotated[int, typer.Option()] = 1,
 ) -> None:
     """Train one net; render the shared pool first where it does not exist."""
@@ -134,7 +146,7 @@ def main(
     source = Pool(folder, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     with open_curve(f"train-lesion-seed{seed}", out.with_suffix(".jsonl")) as curve:
-        steps = train(Recipe(minutes, seed), source, out, curve)
+        steps = train(Recipe(minutes, seed, rate), source, out, curve, resume)
     typer.echo(f"{out}: {steps} steps, {source.refresh()} rendered volumes, {minutes:g} min")
 
 

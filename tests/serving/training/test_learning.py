@@ -14,6 +14,7 @@ from serving.training.calibrate import (
     LAST,
     Case,
     best_threshold,
+    calibrate,
     direction_logits,
     folded,
     mean_chances,
@@ -74,6 +75,27 @@ def test_best_threshold_is_found_on_the_cases_given() -> None:
     moved = mean_chances(logits, slope=1.0, offset=-1.5)
     assert best_threshold(moved, [case])[0] < cut
     assert moved[0][case.lesion].min() > 0.5 > moved[0][~case.lesion].max()
+
+
+@pytest.mark.parametrize("lean", [-2.5, 2.5])
+def test_calibration_brings_the_best_threshold_to_the_middle(lean: float) -> None:
+    """A net that leans by `lean`, with noise in its logits as every net has, and steep by a factor of two."""
+    rng = np.random.default_rng(3)
+    image = np.full((40, 44, 40), -1, np.float32)
+    image[4:36, 4:40, 4:36] = 0
+    cases, logits = [], []
+    for _ in range(3):
+        lesion = np.zeros(image.shape, bool)
+        for corner in rng.integers(6, 28, (6, 3)):
+            lesion[tuple(slice(c, c + 5) for c in corner)] = True
+        cases.append(Case(image, lesion, "middle"))
+        score = np.where(lesion, 1.5, -1.5) + rng.normal(0, 1.0, (3, *image.shape))
+        logits.append(np.where(image > -1, 2 * (score + lean), -20).astype(np.float32))
+    before, _ = best_threshold(mean_chances(logits), cases)
+    slope, offset = calibrate(logits, cases)
+    after, _ = best_threshold(mean_chances(logits, slope, offset), cases)
+    assert not 0.3 <= before <= 0.7 and 0.4 <= after <= 0.6
+    assert np.sign(offset) == -np.sign(lean)
 
 
 def test_rate_rises_then_falls() -> None:

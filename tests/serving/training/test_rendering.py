@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serving.training import labelmaps as lm
-from serving.training.donors import Donor, Host, plant
+from serving.training.donors import Donor, Host, draw_donor, plant
 from serving.training.lesion_pool import SIZE, Pool, cut, pack, unpack
 
 
@@ -79,6 +79,42 @@ def test_head_images_follow_the_seed(head: lm.LabelMap) -> None:
     image, target = one
     assert target.shape == (3, *image.shape) and all(side % 16 == 0 for side in image.shape)
     assert float(image.min()) >= 0 and float(image.max()) <= 1.2 + 1e-6
+    for axis in range(3):  # framed as at use, the outlines with the image
+        ends = [0, 1, image.shape[axis] - 1]
+        assert not image.index_select(axis, torch.tensor(ends)).any()
+        assert not target.index_select(axis + 1, torch.tensor(ends)).any()
+    assert float(image[target[0] > 0.99].mean()) > 2 * float(image[target[2] < 0.01].mean())
+
+
+def test_the_lesions_of_one_person_are_planted_whole(head: lm.LabelMap) -> None:
+    host, giver = host_of(head), donor()
+    sizes = [plant(np.random.default_rng(seed), host, giver, whole=True) for seed in range(6)]
+    some = [plant(np.random.default_rng(seed), host, giver) for seed in range(6)]
+    counts = [(len(np.unique(a)) - 1, len(np.unique(b)) - 1) for a, b in zip(sizes, some, strict=True)]
+    assert all(whole >= part for whole, part in counts) and any(whole > part for whole, part in counts)
+
+
+def test_every_donor_is_as_likely_where_loads_must_be_natural() -> None:
+    light = Donor(1, np.ones((2, 2, 2), np.uint8), np.eye(4))
+    heavy = Donor(2, np.ones((40, 40, 40), np.uint8), np.eye(4))
+    rng = np.random.default_rng(4)
+    share = [
+        np.mean([draw_donor(rng, [light, heavy], power).person == 1 for _ in range(400)])
+        for power in (0, 0.4)
+    ]
+    assert share[0] == pytest.approx(0.5, abs=0.08) and share[1] < 0.1
+
+
+def test_lesions_are_at_least_as_bright_as_grey_matter(head: lm.LabelMap) -> None:
+    from serving.training.render_flair import flair_image, flair_scene
+
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        scene = flair_scene(rng, host_of(head), [donor()], one_person=True)
+        image, lesion = flair_image(rng, scene, contrast=(0.12, 0.13))
+        core = lesion & (np.asarray(scene.part) > 0)
+        grey = image[(np.asarray(scene.group) == lm.CORTEX) & np.asarray(scene.brain)]
+        assert np.median(image[core]) > np.median(grey) - 0.06
 
 
 def test_flair_and_pool_round_trip(head: lm.LabelMap, tmp_path: Path) -> None:
