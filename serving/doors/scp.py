@@ -15,14 +15,7 @@ from registry.core.errors import RadfleetError
 from registry.core.logs import log
 from registry.core.settings import LIMITS, Settings
 from registry.processes import announce_ready
-from serving.doors.associations import (
-    NETWORK_TIMEOUT_S,
-    PDU_BYTES_MAX,
-    DataSetSink,
-    DoorAssociation,
-    DoorHandler,
-    DoorServer,
-)
+from serving.doors.associations import DoorAssociation, DoorHandler, DoorServer
 from serving.doors.errors import EmptyObject, SenderUnknown
 from serving.doors.filestore import Filestore
 from serving.doors.headers import (
@@ -33,6 +26,8 @@ from serving.doors.headers import (
     quiet,
 )
 from serving.doors.intake import Arrival, Hint, Intake, Sender, answer_for
+from serving.doors.messages import StoreRequest
+from serving.doors.reader import NETWORK_TIMEOUT_S, PDU_BYTES_MAX
 
 ACSE_TIMEOUT_S = 10.0
 STOP_GRACE_S = 8.0
@@ -110,14 +105,14 @@ class DicomDoor:
         """Begin one object of an association. Raises DiskLow, StoreUnhealthy, StoreFailed."""
         return self._intake.open(assoc.clinic.id, announced)
 
-    def receive(self, assoc: DoorAssociation, sink: DataSetSink) -> RadfleetError | None:
+    def receive(self, assoc: DoorAssociation, request: StoreRequest) -> RadfleetError | None:
         """Keep a whole object; None when it is durable and committed, else the named error to answer with."""
         try:
             if assoc.clinic is None:
                 raise SenderUnknown
-            arrival = assoc.dimse.claim(sink)
-            if sink.error is not None:
-                raise sink.error
+            if request.error is not None:
+                raise request.error
+            arrival = request.take()
             if arrival is None:
                 raise EmptyObject
             (result,) = self._intake.receive(assoc.clinic.id, [arrival], "c-store")
