@@ -41,6 +41,9 @@ class Act(StrEnum):
     KEY = "key"
     DESTINATION = "destination"
     BINDING = "binding"
+    PROMOTION = "promotion"
+    ROLLBACK = "rollback"
+    POLICY = "policy"
     MODEL = "model"
     HOLD = "hold"
     STUDY = "study"
@@ -53,6 +56,9 @@ ALLOWED: Mapping[Act, frozenset[Role]] = {
     Act.KEY: frozenset({Role.QA}),
     Act.DESTINATION: frozenset({Role.QA}),
     Act.BINDING: frozenset({Role.ML}),
+    Act.PROMOTION: frozenset({Role.ML}),
+    Act.ROLLBACK: frozenset({Role.ML, Role.ONCALL}),
+    Act.POLICY: frozenset({Role.QA}),  # not ml: who trains does not set the margins
     Act.MODEL: frozenset({Role.ML}),
     Act.HOLD: frozenset({Role.QA, Role.ONCALL, Role.ML}),
     Act.STUDY: frozenset({Role.QA, Role.ONCALL}),

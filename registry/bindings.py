@@ -58,15 +58,15 @@ def bound_digests(conn: Conn) -> list[str]:
 
 def set(
     conn: Conn, clinic: Clinic, task: str, digest: str, scope: str = EVERYWHERE, expected_seq: int | None = None,
-    *, by: str, reason: str,
+    *, by: str, reason: str, promotion_id: int | None = None,
 ) -> Change:  # fmt: skip
     """Bind a version to a clinic's task; the next study gets it. Needs a system transaction.
 
     ``expected_seq`` is the sequence number that the decision was made on (0: nothing bound; None: whatever is
-    there). Binding what is bound already changes nothing. Raises BindingStale, VersionUnknown, VersionTask,
-    ScopeInvalid, ReasonMissing.
+    there). Binding what is bound already changes nothing. ``promotion_id`` names the promotion that does it.
+    Raises BindingStale, VersionUnknown, VersionTask, ScopeInvalid, ReasonMissing.
     """
-    _check(scope, reason)
+    check(scope, reason)
     version = versions.by_digest(conn, digest)
     if version.task != task:
         raise VersionTask(f"{version.label} answers {version.task}, not {task}")
@@ -76,15 +76,13 @@ def set(
     seq = bindings_store.last_seq(conn, clinic.id, task, scope) + 1
     if before:
         bindings_store.close(conn, clinic.id, task, scope)
-    bindings_store.add(conn, clinic.id, task, scope, seq, digest, by, reason)
+    bindings_store.add(
+        conn, clinic.id, task, scope, seq, digest, by=by, reason=reason, promotion_id=promotion_id
+    )
     after = Binding(scope, seq, digest)
+    body = {"before": _body(before), "after": _body(after), "reason": reason}
     _record(
-        conn,
-        clinic,
-        task,
-        "binding.set",
-        by,
-        {"before": _body(before), "after": _body(after), "reason": reason},
+        conn, clinic, task, "binding.set", by, body | ({"promotion": promotion_id} if promotion_id else {})
     )
     bindings_store.notify(conn, clinic.id, task, seq)
     undo = _command("set", clinic, task, before.digest, scope, seq) if before else ""
@@ -96,7 +94,7 @@ def end(
     *, by: str, reason: str,
 ) -> Change:  # fmt: skip
     """Unbind one scope: wider scopes answer from now on, or none. Raises NoBinding, BindingStale, ReasonMissing."""
-    _check(scope, reason)
+    check(scope, reason)
     before = _present(conn, clinic, task, scope, expected_seq)
     if before is None:
         raise NoBinding(f"nothing is bound to this clinic for {task} in this scope")
@@ -122,7 +120,8 @@ def history(
     return bindings_store.history(conn, clinic.id, task, open_only=False, limit=limit)
 
 
-def _check(scope: str, reason: str) -> None:
+def check(scope: str, reason: str) -> None:
+    """Refuse what is no scope and what is no reason. Raises ScopeInvalid, ReasonMissing."""
     if not _SCOPE.fullmatch(scope):
         raise ScopeInvalid
     if not reason.strip():

@@ -101,18 +101,19 @@ def close(conn: Conn, clinic_id: UUID, task: str, scope: str) -> None:
 
 
 ADD = """
-insert into registry.binding(clinic_id, task, scope, seq, digest, valid, bound_by, reason)
+insert into registry.binding(clinic_id, task, scope, seq, digest, valid, bound_by, reason, promotion_id)
 values (%(clinic_id)s, %(task)s, %(scope)s, %(seq)s, %(digest)s, tstzrange(clock_timestamp(), null),
-  %(by)s, %(reason)s)"""
+  %(by)s, %(reason)s, %(promotion_id)s)"""
 
 
 def add(
-    conn: Conn, clinic_id: UUID, task: str, scope: str, seq: int, digest: str, by: str, reason: str
+    conn: Conn, clinic_id: UUID, task: str, scope: str, seq: int, digest: str,
+    *, by: str, reason: str, promotion_id: int | None,
 ) -> None:  # fmt: skip
-    """Open a range from this moment on."""
+    """Open a range from this moment on; ``promotion_id`` names the promotion that made it, if one did."""
     values = {
         "clinic_id": clinic_id, "task": task, "scope": scope, "seq": seq, "digest": digest, "by": by,
-        "reason": reason,
+        "reason": reason, "promotion_id": promotion_id,
     }  # fmt: skip
     conn.execute(ADD, values)
 
@@ -133,6 +134,29 @@ BOUND = "select distinct digest from registry.binding where upper_inf(valid) ord
 def bound_digests(conn: Conn) -> list[str]:
     """Every digest that an open binding names."""
     return [str(row[0]) for row in conn.execute(BOUND)]
+
+
+ANSWERING = """
+select scope, seq, digest from registry.binding
+where clinic_id = %(clinic_id)s and task = %(task)s and role = 'active' and upper_inf(valid)
+  and scope in (%(scope)s, '*') order by scope = '*' limit 1"""
+
+
+def answering(conn: Conn, clinic_id: UUID, task: str, scope: str) -> Binding | None:
+    """What answers in a scope now: its own open binding, else that of the whole clinic."""
+    with conn.cursor(row_factory=class_row(Binding)) as cursor:
+        return cursor.execute(ANSWERING, {"clinic_id": clinic_id, "task": task, "scope": scope}).fetchone()
+
+
+WIDE = """
+select c.slug as clinic, b.task, b.digest
+from registry.binding b join registry.clinic c on c.id = b.clinic_id
+where b.scope = '*' and b.role = 'active' and upper_inf(b.valid) order by c.slug, b.task limit 10000"""
+
+
+def wide(conn: Conn) -> Sequence[tuple[str, str, str]]:
+    """Clinic, task and digest of every open binding of a whole clinic."""
+    return [(str(clinic), str(task), str(digest)) for clinic, task, digest in conn.execute(WIDE)]
 
 
 HISTORY = """

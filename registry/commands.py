@@ -6,6 +6,7 @@ import typer
 
 from registry.commands_clinic import account, clinic, scanner
 from registry.commands_decide import audit, binding, event, hold, model
+from registry.commands_promote import policy, promotion
 from registry.core.output import show, talk
 from registry.core.settings import settings
 from registry.verbs import AsJson
@@ -19,7 +20,7 @@ def attach(app: typer.Typer) -> None:
         app.command()(verb)
     groups = {
         "clinic": clinic, "scanner": scanner, "account": account, "model": model, "binding": binding,
-        "hold": hold, "event": event, "audit": audit, "db": db,
+        "promotion": promotion, "policy": policy, "hold": hold, "event": event, "audit": audit, "db": db,
     }  # fmt: skip
     for name, group in groups.items():
         app.add_typer(group, name=name)

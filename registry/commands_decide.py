@@ -245,12 +245,12 @@ def audit_verify(
     as_json: AsJson = False,
 ) -> None:
     """Recompute every hash of the record; exits with 6 where a chain is broken. Keep the heads elsewhere."""
-    from registry import events
+    from registry import audit as it
     from registry.core.db import database
     from registry.errors import ChainBroken
 
     with database(settings()).system() as conn:
-        states = events.verify(conn, chain)
+        states = it.verify(conn, chain)
     table = [
         {"chain": s.chain, "events": s.events, "whole": s.whole, "fault": s.fault or None, "head": s.head}
         for s in states

@@ -20,6 +20,12 @@ NO_CLINIC = {
     "registry.model_version": "versions are the fleet's; no clinic's data may stand in a card",
     "registry.chain_head": "the operator's record; no grant to the tenant role",
     "registry.event": "the operator's record; no grant to the tenant role",
+    "registry.policy": "margins are the fleet's; no grant to the tenant role",
+}
+# Tables whose rows need not have a clinic, and why.
+LOOSE = {
+    "registry.hold": "a hold on a version has no clinic; every clinic obeys it",
+    "registry.evidence": "the global set is no clinic's; no grant to the tenant role",
 }
 # Unique indexes that do not begin with clinic_id, and why they are no oracle for another clinic's values.
 FREE_UNIQUE = {
@@ -32,13 +38,15 @@ FREE_UNIQUE = {
     "registry.scanner_id_key": "a random id",
     "registry.hold_pkey": "a random id",
     "registry.hold_open": "written by the operator only",
+    "registry.evidence_pkey": "given by the database",
+    "registry.promotion_pkey": "given by the database",
     "registry.job_pkey": "given by the database",
     "serving.step_pkey": "given by the database",
     "serving.feature_pkey": "given by the database",
     "serving.outbox_pkey": "given by the database",
 }
 # Foreign keys from a clinic's table to a table that no clinic owns.
-FLEET_TABLES = {"registry.clinic", "registry.model_version"}
+FLEET_TABLES = {"registry.clinic", "registry.model_version", "registry.account", "registry.policy"}
 TENANT_MAY_NOT = ("DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 
 
@@ -72,7 +80,7 @@ def tables(conn: Conn) -> Iterator[str]:
         elif clinic_id or loose or name == "registry.clinic":
             if not enabled or not forced:
                 yield f"{name}: row-level security is not {'enabled' if not enabled else 'forced'}"
-            if loose and name != "registry.hold":  # a hold on a version has no clinic; every clinic obeys it
+            if loose and name not in LOOSE:
                 yield f"{name}.clinic_id may be null"
         elif name not in NO_CLINIC:
             yield f"{name} has no clinic_id and is not in the reviewed list"
@@ -177,6 +185,9 @@ OPERATORS = {
     "registry.chain_head",
     "registry.clinic_key",
     "registry.clinic_peer",
+    "registry.policy",
+    "registry.evidence",
+    "registry.promotion",
 }
 
 

@@ -208,7 +208,9 @@ def test_db(run: Run, fresh_db: FreshDb) -> None:
     with fresh_db.connect() as admin:
         admin.execute("delete from public.radfleet_migration where name like '0003%'")
     code, out, err = run("db", "status", "--json")
-    assert code == 6 and json.loads(out)[-1]["state"] == "missing" and "radfleet db migrate" in err
+    missing = [row["migration"] for row in json.loads(out) if row["state"] == "missing"]
+    assert code == 6 and "radfleet db migrate" in err
+    assert len(missing) == 1 and missing[0].startswith("0003")
 
 
 def test_a_database_without_tables_has_a_cure(run: Run, fresh_db: FreshDb) -> None:
