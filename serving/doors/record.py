@@ -5,6 +5,8 @@ import hmac
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from uuid import UUID
 
 import psycopg
@@ -35,34 +37,84 @@ _BUSY = (
 ScannerKey = tuple[UUID, str, str, str, str, float | None]
 
 
+@dataclass(slots=True, eq=False)
+class _Message:
+    """The objects of one message, until their commit."""
+
+    kept: Sequence[Kept]
+    source: str
+    taken: bool = False
+    receipts: list[Receipt] | None = None
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Whose turn it is to commit for a clinic, and who will be taken along next."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    waiting: list[_Message] = field(default_factory=list)
+
+
 class DatabaseRecorder:
-    """A ``Recorder``: one transaction a message. Safe to use from many threads."""
+    """A ``Recorder``: one transaction for all messages of a clinic that wait at one moment. Safe for many threads.
+
+    Whoever commits takes along what came while the one before was committing: nobody waits for company, and what a
+    transaction costs is shared when many send. Clinics never share one.
+    """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._key = bytes.fromhex(secrets.ensure(settings, "patient-key"))
         self._scanners: dict[ScannerKey, tuple[UUID, float]] = {}
+        self._turns: dict[UUID, _Turn] = {}
         self._lock = threading.Lock()
 
     def __call__(self, clinic_id: UUID, kept: Sequence[Kept], source: str) -> list[Receipt]:
         """Commit the objects of one message. Raises DatabaseAway, StudyBusy: nothing of it is received then."""
+        mine = _Message(kept, source)
+        with self._lock:
+            turn = self._turns.setdefault(clinic_id, _Turn())
+            turn.waiting.append(mine)
+        with turn.lock:
+            if not mine.taken:
+                self._commit_waiting(clinic_id, turn)
+        # Somebody in its company failed: alone it has its own luck, or its own error.
+        if mine.receipts is None:
+            (mine.receipts,) = self._commit(clinic_id, [mine])
+        return mine.receipts
+
+    def _commit_waiting(self, clinic_id: UUID, turn: _Turn) -> None:
+        with self._lock:
+            group, turn.waiting = turn.waiting, []
+        for message in group:
+            message.taken = True
+        try:
+            for message, receipts in zip(group, self._commit(clinic_id, group), strict=True):
+                message.receipts = receipts
+        except Exception:
+            if len(group) == 1:
+                raise
+
+    def _commit(self, clinic_id: UUID, group: Sequence[_Message]) -> list[list[Receipt]]:
+        """One committed transaction; the receipts of each message."""
         fresh: dict[ScannerKey, UUID] = {}
-        keys = [_scanner_key(clinic_id, item.facts) for item in kept]
+        items = [(item, message.source) for message in group for item in message.kept]
+        keys = [_scanner_key(clinic_id, item.facts) for item, _ in items]
         # One order of locks for everybody (scanners, then studies, each sorted): two senders cannot deadlock.
-        order = sorted(range(len(kept)), key=lambda i: kept[i].facts.StudyInstanceUID)
+        order = sorted(range(len(items)), key=lambda i: items[i][0].facts.StudyInstanceUID)
         try:
             with self._database.tenant(clinic_id) as conn:
                 for unknown in sorted({k for k in keys if k and self._cached(k) is None}, key=repr):
                     fresh[unknown] = scanners_store.upsert(conn, *unknown)
                 arrived = [
                     Arrived(
-                        kept[i].facts,
-                        kept[i].stored,
+                        item.facts,
+                        item.stored,
                         source,
-                        self._patient_key(clinic_id, kept[i].facts.PatientID),
-                        (fresh.get(key) or self._cached(key)) if (key := keys[i]) else None,
+                        self._patient_key(clinic_id, item.facts.PatientID),
+                        (fresh.get(key) or self._cached(key)) if key else None,
                     )
-                    for i in order
+                    for (item, source), key in ((items[i], keys[i]) for i in order)
                 ]
                 receipts = dict(zip(order, studies_store.record_instances(conn, arrived), strict=True))
         except _BUSY:
@@ -71,7 +123,8 @@ class DatabaseRecorder:
             # A full disk or too many connections on the database's side: the sender must keep its copy and retry.
             raise DatabaseAway("the database cannot take this now") from error
         self._remember(fresh)
-        return [receipts[i] for i in range(len(kept))]
+        found = (receipts[i] for i in range(len(items)))
+        return [list(islice(found, len(message.kept))) for message in group]
 
     def _patient_key(self, clinic_id: UUID, patient_id: str) -> bytes | None:
         """Equality of patients without the value; None where the header names nobody."""

@@ -2,17 +2,22 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import psycopg
 import pytest
 
 from registry import clinics
 from registry.core.db import DatabaseAway
 from serving.doors import folder, scu
+from serving.doors.elements import EXPLICIT_LE
 from serving.doors.filestore import Filestore
-from serving.doors.intake import Intake
+from serving.doors.headers import announce, facts_of
+from serving.doors.intake import Intake, Kept
 from serving.doors.record import DatabaseRecorder, hint_release, known_paths
 from serving.doors.scp import DicomDoor
-from tests.kit.dicom import CANARY_ID, CANARY_NAME, mr_instance, mr_series, write_series
+from tests.kit.dicom import CANARY_ID, CANARY_NAME, encoded, mr_instance, mr_series, write_series
 from tests.kit.world import World
 
 
@@ -188,3 +193,52 @@ def test_a_scanner_of_a_rolled_back_message_is_not_remembered(doors, monkeypatch
         patch.setattr(studies_store, "record_instances", fail)
         doors.send(tmp_path / "in", "NORTH")
     assert doors.send(tmp_path / "in", "NORTH").received == 1
+
+
+def kept(clinic, doors, ds):
+    part = doors.store.create(clinic)
+    part.write(encoded(ds))
+    (stored,) = doors.store.publish([part])
+    announced = announce(str(ds.SOPClassUID), str(ds.SOPInstanceUID), EXPLICIT_LE)
+    data = encoded(ds)
+    return Kept(facts_of(memoryview(data), 0, announced), stored)
+
+
+def test_messages_that_wait_share_a_commit_and_a_bad_one_fails_alone(doors):
+    clinic = doors.world.clinic("north")
+    good = [kept(clinic, doors, ds) for ds in mr_series(4)]
+    bad = replace(good[0], stored=replace(good[0].stored, sha256=b"short"))
+    messages = [*good[1:], bad]
+    doors.recorder(clinic, [good[0]], "test")
+    turn = doors.recorder._turns[clinic]
+    with ThreadPoolExecutor() as pool:
+        with turn.lock:
+            asked = [pool.submit(doors.recorder, clinic, [message], "test") for message in messages]
+            limit = time.monotonic() + 10
+            while len(turn.waiting) < len(messages) and time.monotonic() < limit:
+                time.sleep(0.01)
+        receipts = [task.result()[0] for task in asked[:-1]]
+        with pytest.raises(psycopg.errors.CheckViolation):
+            asked[-1].result()
+    assert {r.outcome for r in receipts} == {"new"}
+    assert doors.world.sql("select count(*) from serving.instance") == [(4,)]
+    with ThreadPoolExecutor() as pool:
+        with turn.lock:
+            asked = [pool.submit(doors.recorder, clinic, [message, good[0]], "test") for message in good]
+            while len(turn.waiting) < len(good) and time.monotonic() < limit:
+                time.sleep(0.01)
+        assert {r.outcome for task in asked for r in task.result()} == {"duplicate"}
+
+
+def test_messages_that_wait_together_share_one_transaction(doors):
+    clinic = doors.world.clinic("north")
+    items = [kept(clinic, doors, ds) for ds in mr_series(5)]
+    doors.recorder(clinic, items[:1], "test")
+    turn = doors.recorder._turns[clinic]
+    with ThreadPoolExecutor() as pool, turn.lock:
+        asked = [pool.submit(doors.recorder, clinic, [item], "test") for item in items[1:]]
+        limit = time.monotonic() + 10
+        while len(turn.waiting) < len(asked) and time.monotonic() < limit:
+            time.sleep(0.01)
+    assert [task.result()[0].outcome for task in asked] == ["new"] * 4
+    assert doors.world.sql("select count(distinct xmin::text) from serving.instance") == [(2,)]
