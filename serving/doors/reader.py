@@ -22,6 +22,7 @@ NETWORK_TIMEOUT_S = 60.0
 REST_S = 0.25  # the longest that a thread of an association sleeps through what nobody told it
 _CLOSING_S = 0.01
 _P_DATA = 0x04
+_READY = "Sta6"  # the association is accepted and data may come, PS3.8 9.2.1
 
 
 class Reader(DULServiceProvider):  # type: ignore[misc]
@@ -101,7 +102,7 @@ class Reader(DULServiceProvider):  # type: ignore[misc]
 
     def _read_pdu_data(self) -> None:
         """Read one PDU: P-DATA of an established association here, all else as pynetdicom does."""
-        if self.state_machine.current_state != "Sta6":
+        if self.state_machine.current_state != _READY:
             super()._read_pdu_data()
             return
         try:
@@ -162,7 +163,10 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
 
     def allowed(self, nr_bytes: int) -> int:
         """The number itself, or OSError and the end of the connection when it is larger than the door takes."""
-        if nr_bytes > (PDU_BYTES_MAX if self.assoc.is_established else ASSOCIATE_BYTES_MAX):
+        # Asked of the state that this thread itself moves: ``is_established`` is set by the second thread, and a quick
+        # sender's first object would come before it.
+        ready = self.assoc.dul.state_machine.current_state == _READY
+        if nr_bytes > (PDU_BYTES_MAX if ready else ASSOCIATE_BYTES_MAX):
             self._gone()
             self._shutdown_socket()
             raise OSError("a PDU claims more bytes than this door takes")

@@ -92,6 +92,23 @@ def test_an_object_of_many_pdus_and_of_another_syntax(dicom):
     assert item.stored.size > 980_000
 
 
+def test_a_sender_quicker_than_the_second_thread_is_heard(dicom, monkeypatch):
+    """Its first full PDU comes before pynetdicom's own thread has noted that the association is accepted."""
+    from pynetdicom.acse import ACSE
+
+    accept = ACSE.send_accept
+
+    def slowly(acse):
+        accept(acse)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(ACSE, "send_accept", slowly)
+    ds = mr_instance(size=700)
+    assoc = associate(dicom)
+    assert send(assoc, encoded(ds), ds.SOPInstanceUID) == (0, "")
+    assoc.release()
+
+
 def test_the_same_bytes_again_are_a_duplicate_and_leave_one_file(dicom, peer):
     ds = mr_instance()
     for _ in range(3):
