@@ -1,5 +1,6 @@
 """The DICOM door: C-STORE and C-ECHO. A success status is sent only after the object is durable (promise P1)."""
 
+import gc
 import logging
 import threading
 import time
@@ -164,6 +165,10 @@ def serve(settings: Settings, database: Database, stop: Callable[[], bool]) -> N
 
     intake = Intake(Filestore(settings.store_dir), DatabaseRecorder(database, settings))
     door = DicomDoor(intake, find, hint_release(database))
+    # pynetdicom collects garbage every few turns of its accept loop: all threads stand still while the modules'
+    # objects, which live for ever, are walked through once more. Nobody has to look at them again.
+    gc.collect()
+    gc.freeze()
     port = door.start(settings.bind, settings.dicom_port)
     log().info("door.open", port=port)
     announce_ready()
