@@ -43,6 +43,8 @@ MUTANTS = {
     "grant select on registry.clinic_key to radfleet_app": "radfleet_app has SELECT on registry.clinic_key",
     "grant select on registry.event to public": "everybody has SELECT on registry.event",
     "grant insert on serving.feature to radfleet_monitor": "radfleet_monitor has INSERT on serving.feature",
+    "grant update on registry.binding to radfleet_monitor": "radfleet_monitor has UPDATE on registry.binding",
+    "grant delete on monitoring.flag to radfleet_monitor": "radfleet_monitor has DELETE on monitoring.flag",
     "grant create on schema serving to radfleet_app": "radfleet_app may create in schema serving",
     "alter role radfleet_app bypassrls": "radfleet_app is a superuser, bypasses",
     "grant radfleet_owner to radfleet_app": "radfleet_app is a superuser, bypasses",
