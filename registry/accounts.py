@@ -47,6 +47,7 @@ class Act(StrEnum):
     MODEL = "model"
     HOLD = "hold"
     STUDY = "study"
+    REVIEW = "review"
 
 
 # An admin may do everything; a viewer changes nothing.
@@ -62,6 +63,7 @@ ALLOWED: Mapping[Act, frozenset[Role]] = {
     Act.MODEL: frozenset({Role.ML}),
     Act.HOLD: frozenset({Role.QA, Role.ONCALL, Role.ML}),
     Act.STUDY: frozenset({Role.QA, Role.ONCALL}),
+    Act.REVIEW: frozenset({Role.QA}),  # not ml: who trains does not say how good it is
 }
 
 

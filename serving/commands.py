@@ -12,6 +12,7 @@ from registry.core.db import Database, database
 from registry.core.output import show, talk
 from registry.core.settings import settings
 from registry.verbs import As, AsJson, Limit, tell
+from serving.commands_review import review
 from serving.processes import deliver, door, engine, sweep, work
 
 study = typer.Typer(help="Studies: send, list, show, trace, retry, analyse.", no_args_is_help=True)
@@ -21,6 +22,7 @@ destination = typer.Typer(help="Where a clinic's results go.", no_args_is_help=T
 def attach(app: typer.Typer) -> None:
     """Add serving's commands to the root."""
     app.add_typer(study, name="study")
+    app.add_typer(review, name="review")
     app.add_typer(destination, name="destination")
     app.add_typer(door, name="door")
     for verb in (work, engine, deliver, sweep, demo):

@@ -173,13 +173,16 @@ def hint_release(database: Database) -> Callable[[UUID, list[UUID]], None]:
 
 
 def known_paths(database: Database) -> Callable[[UUID, Sequence[str]], set[str]]:
-    """What ``Filestore.sweep`` asks: which of these files belong to an instance or a result."""
+    """What ``Filestore.sweep`` asks: which of these files belong to an instance, a result or a review."""
     from serving.results import results_store
+    from serving.reviews import reviews_store
 
     def known(clinic_id: UUID, paths: Sequence[str]) -> set[str]:
         with database.tenant(clinic_id) as conn:
-            return paths_store.known_instances(conn, clinic_id, paths) | results_store.known_objects(
-                conn, clinic_id, list(paths)
+            return (
+                paths_store.known_instances(conn, clinic_id, paths)
+                | results_store.known_objects(conn, clinic_id, list(paths))
+                | reviews_store.known_masks(conn, clinic_id, paths)
             )
 
     return known

@@ -1,0 +1,149 @@
+"""Commands of reviews: what experts say of answers."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from registry.core.db import Database, database
+from registry.core.output import show, talk
+from registry.core.settings import settings
+from registry.verbs import ROWS, As, AsJson, Limit, Reason, short, tell
+
+if TYPE_CHECKING:
+    from serving.reviews.reviews_store import Review
+
+review = typer.Typer(help="What experts say of answers: accept, edit or reject.", no_args_is_help=True)
+
+Study = Annotated[str, typer.Argument(help="The study's id, or its first letters.", metavar="STUDY")]
+OfClinic = Annotated[str | None, typer.Option("--clinic", help="Only studies of this clinic.")]
+Task = Annotated[str | None, typer.Option(help="Which answer, where a study has several.")]
+
+
+@review.command("add")
+def review_add(
+    study: Study,
+    decision: Annotated[str, typer.Option(help="accept, edit or reject.", show_default=False)],
+    mask: Annotated[
+        Path | None, typer.Option(help="The reader's mask: DICOM SEG or NIfTI on the study's grid.")
+    ] = None,
+    blinded: Annotated[
+        bool, typer.Option("--blinded", help="The reader drew the mask before seeing ours.")
+    ] = False,
+    minutes: Annotated[float | None, typer.Option(help="Minutes that the reader spent.")] = None,
+    note: Annotated[str, typer.Option(help="What is wrong with the mask; nothing of the patient.")] = "",
+    task: Task = None,
+    clinic: OfClinic = None,
+    as_: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record a review of the newest answer to a study; with a mask, its Dice against the delivered one."""
+    from registry import accounts
+    from serving.reviews import reviews
+
+    db = database(settings())
+    with db.system() as conn:
+        by = accounts.actor(conn, accounts.Act.REVIEW, as_)
+    clinic_id, study_id = _study(db, study, clinic)
+    said = reviews.Said(decision, by, mask, blinded, minutes, note, task)
+    made = reviews.add(settings(), db, clinic_id, study_id, said)
+    undo = f"radfleet review withdraw {made.id} --reason TEXT"
+    if as_json:
+        show([_row(made) | {"undo": undo}], as_json=True)
+        return
+    tell("none", _line(made), undo)
+
+
+@review.command("list")
+def review_list(
+    study: Annotated[str | None, typer.Option(help="Only of this study.")] = None,
+    clinic: OfClinic = None,
+    withdrawn: Annotated[
+        bool, typer.Option("--withdrawn", help="Show those that count no longer, too.")
+    ] = False,
+    limit: Limit = ROWS,
+    as_json: AsJson = False,
+) -> None:
+    """List reviews, the newest first."""
+    from registry import clinics
+    from serving.reviews import reviews
+
+    db = database(settings())
+    study_id = _study(db, study, clinic)[1] if study else None
+    with db.system() as conn:
+        its = clinics.by_slug(conn, clinic).id if clinic else None
+        rows = reviews.page(conn, its, study_id, withdrawn=withdrawn, limit=limit)
+    show([_row(row) for row in rows], as_json=as_json, empty="no review yet: radfleet review add")
+
+
+@review.command("withdraw")
+def review_withdraw(
+    review_id: Annotated[
+        str, typer.Argument(help="The review's id, or its first letters.", metavar="REVIEW")
+    ],
+    reason: Reason,
+    as_: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a review count no longer; it stays in the record."""
+    from registry import accounts
+    from serving.reviews import reviews, reviews_store
+    from serving.reviews.errors import ReviewUnknown
+
+    db = database(settings())
+    with db.system() as conn:
+        by = accounts.actor(conn, accounts.Act.REVIEW, as_)
+        found = reviews_store.find(conn, review_id)
+    if len(found) != 1:
+        raise ReviewUnknown
+    gone = reviews.withdraw(db, *found[0], by=by, reason=reason)
+    if as_json:
+        show([_row(gone)], as_json=True)
+        return
+    tell(_line(gone), "withdrawn", "none: add the review again with radfleet review add")
+
+
+@review.command("mask")
+def review_mask(
+    study: Study,
+    out: Annotated[Path, typer.Option(help="The file to write, ending in .nii.gz.", show_default=False)],
+    task: Task = None,
+    clinic: OfClinic = None,
+) -> None:
+    """Write the delivered mask as NIfTI: the file to correct and to give back to review add."""
+    from serving.reviews import masks, reviews
+    from serving.reviews.errors import ReviewUnfit
+
+    if not out.name.endswith(".nii.gz") or not out.parent.is_dir():
+        raise ReviewUnfit("--out names a file in a folder that exists, ending in .nii.gz")
+    db = database(settings())
+    clinic_id, study_id = _study(db, study, clinic)
+    of, labels, grid = reviews.delivered(settings(), db, clinic_id, study_id, task)
+    out.write_bytes(masks.encode(labels, grid, str(study_id)))
+    names = ", ".join(f"{value} {label['name']}" for value, label in of.labels.items())
+    talk(f"written: {out} ({of.model} {short(of.digest)}; labels: {names})")
+
+
+def _study(db: Database, prefix: str, clinic: str | None) -> tuple[UUID, UUID]:
+    """(clinic, study) of an id; a study of another clinic than ``clinic`` is as unknown as one that is not there."""
+    from registry import clinics
+    from serving.studies import studies_store
+    from serving.studies.errors import StudyUnknown
+
+    with db.system() as conn:
+        its = clinics.by_slug(conn, clinic).id if clinic else None
+        found = studies_store.find(conn, prefix)
+    if len(found) != 1 or (its is not None and found[0][0] != its):
+        raise StudyUnknown
+    return found[0][0], found[0][1]
+
+
+def _row(it: "Review") -> dict[str, Any]:
+    return asdict(it) | {"digest": short(it.digest)}
+
+
+def _line(it: "Review") -> str:
+    dice = "no mask" if it.dice is None else f"Dice {it.dice:.3f}"
+    return f"review {it.id} ({it.decision}{', blinded' if it.blinded else ''}, {dice}, {it.clinic} {it.task})"
