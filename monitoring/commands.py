@@ -1,4 +1,4 @@
-"""Monitoring's part of the command line: the replay of a table."""
+"""Monitoring's part of the command line: how clinics stand, why, and the replay of a table."""
 
 import json
 from dataclasses import asdict
@@ -9,17 +9,133 @@ import typer
 
 from registry.core.errors import FAMILIES
 from registry.core.output import show
-from registry.verbs import AsJson
+from registry.core.settings import settings
+from registry.verbs import ROWS, AsJson, Limit
 
 if TYPE_CHECKING:
     from monitoring.detect.replay import Replay
 
-monitor = typer.Typer(help="Whether a clinic's feature rows drift.", no_args_is_help=True)
+monitor = typer.Typer(help="How clinics stand: drift, harm, silence.", no_args_is_help=True)
+OfClinic = Annotated[str | None, typer.Option("--clinic", help="Only this clinic.", show_default=False)]
+UNWELL = FAMILIES["unmet"].exit
 
 
 def attach(app: typer.Typer) -> None:
     """Add monitoring's commands to the root."""
+    from monitoring.commands_flag import flag
+
     app.add_typer(monitor, name="monitor")
+    app.add_typer(flag, name="flag")
+
+
+@monitor.command("status")
+def status(clinic: OfClinic = None, limit: Limit = ROWS, as_json: AsJson = False) -> None:
+    """Show every stream, those with flags first; exit 6 when one has an open flag."""
+    rows = _streams(clinic, limit)
+    names = ("clinic", "task", "sequence", "model", "state", "verdict", "n", "statistic", "threshold", "open_flags",
+             "last_at")  # fmt: skip
+    show(
+        rows if as_json else [{name: row[name] for name in names} for row in rows],
+        as_json=as_json, empty="nothing is watched yet: no clinic has a bound version",
+    )  # fmt: skip
+    raise typer.Exit(UNWELL if any(row["open_flags"] for row in rows) else 0)
+
+
+@monitor.command("explain")
+def explain(clinic: Annotated[str, typer.Argument(metavar="CLINIC")], as_json: AsJson = False) -> None:
+    """Say how a clinic stands and why: verdict, evidence, what would change it; exit 6 when a flag is open."""
+    from monitoring import flags_store
+    from monitoring.errors import ClinicUnwatched
+    from registry.core.db import database
+
+    rows = _streams(clinic, ROWS)
+    if not rows:
+        raise ClinicUnwatched(f"nothing of {clinic} is watched")
+    with database(settings()).monitor() as conn:
+        found = flags_store.flags(conn, clinic, resolved=False, limit=ROWS)
+    if as_json:
+        show([{"clinic": clinic, "streams": rows, "flags": found}], as_json=True)
+    else:
+        for row in rows:
+            typer.echo("\n".join(_told(row, [f for f in found if f["stream_id"] == row["stream_id"]])) + "\n")
+    raise typer.Exit(UNWELL if any(row["open_flags"] for row in rows) else 0)
+
+
+@monitor.command("verify")
+def verify(
+    clinic: Annotated[str, typer.Argument(metavar="CLINIC")],
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Write what the rows say where the state differs.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute a clinic's streams again from its published rows and compare the bytes; exit 6 when one differs."""
+    from monitoring import flags_store
+    from monitoring.errors import ClinicUnwatched
+    from monitoring.streams import epochs, streams_store
+    from monitoring.streams.state import from_bytes
+    from registry.core.db import database
+
+    rows = []
+    with database(settings()).monitor(write=True) as conn:
+        clinic_id = flags_store.clinic_id(conn, clinic)
+        if clinic_id is None:
+            raise ClinicUnwatched(f"there is no clinic {clinic}")
+        streams_store.lock(conn, clinic_id)
+        for stored in streams_store.streams(conn, clinic_id):
+            again = epochs.replayed(conn, clinic_id, stored)
+            same = again == stored.state
+            if mend and not same:
+                epochs.save(conn, clinic_id, stored.stream_id, from_bytes(again))
+            word = "equal" if same else "mended" if mend else "differs"
+            rows.append(
+                {"task": stored.task, "sequence": stored.sequence, "digest": stored.digest, "state": word}
+            )
+    show(rows, as_json=as_json, empty="no stream yet")
+    raise typer.Exit(UNWELL if any(row["state"] == "differs" for row in rows) else 0)
+
+
+@monitor.command("follow")
+def follow() -> None:
+    """Follow every clinic's feature rows: the part `monitor` of `radfleet up`."""
+    import signal
+    import threading
+
+    from monitoring.loop import loop
+    from registry.core import logs
+    from registry.core.db import database
+    from registry.processes import announce_ready
+
+    its, stop = settings(), threading.Event()
+    logs.configure("monitor", level=its.log_level, as_json=its.log_json)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    announce_ready()
+    loop(database(its), stop.is_set, webhook_url=its.webhook_url)
+
+
+def _streams(clinic: str | None, limit: int) -> list[dict[str, Any]]:
+    from monitoring import flags_store
+    from registry.core.db import database
+
+    with database(settings()).monitor() as conn:
+        return flags_store.stream_rows(conn, clinic, limit)
+
+
+def _told(row: dict[str, Any], flags: list[dict[str, Any]]) -> list[str]:
+    """One stream in sentences."""
+    lines = [f"{row['task']} {row['sequence'] or ''} ({row['model']}): {row['state']}"]
+    if row["stream_id"] is None:
+        return [*lines, "  no study was answered by this version yet: silence is no health"]
+    lines += [f"  {row['sentence']}", f"  do: {row['action']}", f"  would change it: {row['would_change']}"]
+    lines += [f"  flag {f['id']} ({f['state']}): {f['sentence']}" for f in flags]
+    lines.append(f"  {row['n']} studies in epoch {row['epoch']}, {row['ranked']} ranked; statistic "
+                 f"{row['statistic']:.1f} of {row['threshold']:g}")  # fmt: skip
+    for group in row["scanner_groups"]:
+        lines.append(
+            f"  scanner: {group['name']} ({group['n']} studies, {group['reference']} in its reference)"
+        )
+    return lines
 
 
 @monitor.command("replay")
@@ -51,7 +167,7 @@ def replay(
     else:
         typer.echo(_sentence(done))
         show(_rows(done), as_json=False)
-    raise typer.Exit(FAMILIES["unmet"].exit if done.flag or done.new_groups else 0)
+    raise typer.Exit(UNWELL if done.flag or done.new_groups else 0)
 
 
 def _document(done: "Replay") -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Every failure of monitoring by name; how each door answers them stands in registry.core.errors."""
 
-from registry.core.errors import Invalid, NotFound
+from registry.core.errors import Conflict, Invalid, NotFound
 
 
 class StateDamaged(Invalid):
@@ -89,3 +89,49 @@ class BudgetUnfit(Invalid):
     code = "monitoring.budget_unfit"
     why = "The threshold, studies a year divided by flags a year, must lie between 1 and a million studies."
     cure = "Give --per-day and --budget as they are in practice, such as 10 studies a day and 1 flag a year."
+
+
+class FlagUnknown(NotFound):
+    """There is no flag of that number."""
+
+    code = "monitoring.flag_unknown"
+    cure = "List the flags with radfleet flag list."
+
+
+class FlagResolved(Conflict):
+    """This flag is over already."""
+
+    code = "monitoring.flag_resolved"
+    why = "A resolved flag is a record: what happens later raises a flag of its own."
+    cure = "Show it with radfleet flag show NUMBER; open ones stand in radfleet flag list."
+
+
+class MuteUnfit(Invalid):
+    """A flag cannot be muted for so long."""
+
+    code = "monitoring.mute_unfit"
+    why = "A flag is muted for 1 to 720 hours: what may be quiet for longer is resolved with a reason."
+    cure = "Give --hours a number from 1 to 720, or use radfleet flag resolve."
+
+
+class ReasonLacking(Invalid):
+    """A decision about a flag needs a reason."""
+
+    code = "monitoring.reason_lacking"
+    why = "Who reads the record later must learn why it was decided."
+    cure = "Give --reason a sentence."
+
+
+class ClinicUnwatched(NotFound):
+    """There is no such clinic, or nothing of it to explain."""
+
+    code = "monitoring.clinic_unwatched"
+    why = "A clinic is watched from its first answered study on."
+    cure = "List the clinics with radfleet clinic list, and what is watched with radfleet monitor status."
+
+
+class StreamUnknown(NotFound):
+    """There is no such stream."""
+
+    code = "monitoring.stream_unknown"
+    cure = "Show the clinic's streams with radfleet monitor explain CLINIC."

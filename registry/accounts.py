@@ -48,6 +48,7 @@ class Act(StrEnum):
     HOLD = "hold"
     STUDY = "study"
     REVIEW = "review"
+    FLAG = "flag"
 
 
 # An admin may do everything; a viewer changes nothing.
@@ -64,6 +65,7 @@ ALLOWED: Mapping[Act, frozenset[Role]] = {
     Act.HOLD: frozenset({Role.QA, Role.ONCALL, Role.ML}),
     Act.STUDY: frozenset({Role.QA, Role.ONCALL}),
     Act.REVIEW: frozenset({Role.QA}),  # not ml: who trains does not say how good it is
+    Act.FLAG: frozenset({Role.QA, Role.ONCALL, Role.ML}),
 }
 
 

@@ -297,6 +297,6 @@ def _workloads(settings: Settings) -> list[Part]:
     for name in names:
         probe = partial(_settled, settings, name)
         found.append(own(name, ("work",), probe, after=("migrate", "ray")))
-    for name in ("deliver", "sweep"):
-        found.append(own(name, (name,), partial(_settled, settings, name), after=("migrate",)))
+    for name, verb in (("deliver", ("deliver",)), ("sweep", ("sweep",)), ("monitor", ("monitor", "follow"))):
+        found.append(own(name, verb, partial(_settled, settings, name), after=("migrate",)))
     return found

@@ -64,6 +64,14 @@ def begin(
     )  # fmt: skip
 
 
+def restarted(state: State, epoch: int, h: float) -> State:
+    """The same reference in a new epoch: the sums begin again, and what is said later is new evidence."""
+    empty = np.zeros_like(state.m)
+    return replace(
+        state, epoch=epoch, threshold=h, flagged=NO_FLAG, m=empty, c=empty, start=np.full_like(state.start, state.seq)
+    )  # fmt: skip
+
+
 def is_ranked(state: State, group: str) -> bool:
     """Whether a row of this group would be ranked; before that it only builds the group's reference."""
     return group in state.groups and len(state.references[state.groups.index(group)]) >= LEAST

@@ -104,10 +104,14 @@ class Database:
             yield conn
 
     @contextmanager
-    def monitor(self) -> Iterator[Conn]:
-        """One read-only transaction over the published views."""
+    def monitor(self, *, write: bool = False) -> Iterator[Conn]:
+        """One transaction over the published views; with ``write`` also over monitoring's own tables.
+
+        Raises DatabaseAway.
+        """
         with self._transaction("radfleet_monitor") as conn:
-            conn.execute("set transaction read only")
+            if not write:
+                conn.execute("set transaction read only")
             yield conn
 
     def listen(self, channel: str) -> "psycopg.Connection[Any]":

@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     database_url: str = ""
     mlflow_url: str = ""
     ray_address: str = ""
+    # Told of every change of a flag; empty: nobody is.
+    webhook_url: str = ""
     threads: int = 2
     workers: int = 1
     lease_s: float = LIMITS.lease_s

@@ -26,6 +26,7 @@ ROLES = {
     "migrate": {"radfleet_owner"},
     "mlflow": {"mlflow"},
     **dict.fromkeys(("door-dicom", "door-http", "work", "deliver", "sweep", "engine"), SERVICE),
+    "monitor": {"radfleet_owner", "radfleet_monitor"},
 }
 # Who needs which folder of the installation; True: writes there.
 FOLDERS: dict[str, dict[str, bool]] = {

@@ -220,12 +220,13 @@ def test_outside_servers_are_not_started(tmp_path: Path) -> None:
         "work",
         "deliver",
         "sweep",
+        "monitor",
     } == ours
     outside = Settings(
         home=tmp_path, database_url="host=x", mlflow_url="http://x", ray_address="x:1", workers=2
     )
     names = {part.name for part in parts(outside)}
-    assert names == {"migrate", "dicom", "http", "engine", "work-1", "work-2", "deliver", "sweep"}
+    assert names == {"migrate", "dicom", "http", "engine", "work-1", "work-2", "deliver", "sweep", "monitor"}
 
 
 def test_every_part_is_started_after_parts_that_exist(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from monitoring.detect import bets, detector, ranks
 from monitoring.detect.state import from_bytes, to_bytes
 from monitoring.errors import StateDamaged
+from tests.monitoring.made_up import Stream, begin, false_flags, follow, stream, whole
 from tests.monitoring.slow import Slow
-from tests.monitoring.streams import Stream, begin, false_flags, follow, stream, whole
 
 CASES = (
     {"shift": 3.0},

@@ -1,0 +1,123 @@
+"""Flags: raised once, said again, acknowledged, muted or resolved by a person with a reason, and their chained record.
+
+No flag ends by itself: studies that look normal again, or no studies at all, clear nothing. A person resolves it, or a
+promotion binds another version where it arose.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any
+from uuid import UUID
+
+from monitoring import flags_store, notices_store, sentences
+from monitoring.errors import FlagResolved, FlagUnknown, MuteUnfit, ReasonLacking
+from monitoring.flags_store import Event, Raised
+from registry.canonical import canonical_json
+from registry.core.db import Conn
+
+WATCHER = "radfleet"
+_SEPARATOR = "\x1f"
+MUTE_HOURS_MAX = 24 * 30
+WOULD_CHANGE = "a person who resolves it with a reason, or a promotion that binds another version"
+
+
+def raise_or_update(conn: Conn, clinic_id: UUID, stream_id: UUID, its: Raised, *, notify: bool) -> int | None:
+    """Raise a flag; one that is open already only takes the newer sentence. Returns its number where something changed.
+
+    Needs monitoring's writing transaction: flag, event and notice are one with the state that caused them.
+    """
+    body = {"kind": its.kind, "sentence": its.sentence, "since_seq": its.since_seq, "seq": its.seq}
+    if number := flags_store.raise_one(conn, clinic_id, stream_id, its):
+        _record(conn, clinic_id, number, WATCHER, "raised", body, notify=notify)
+        return number
+    if number := flags_store.reword(conn, clinic_id, stream_id, its):
+        _record(conn, clinic_id, number, WATCHER, "changed", body, notify=notify)
+    return number
+
+
+def show(conn: Conn, number: int) -> dict[str, Any]:
+    """One flag as a page needs it. Raises FlagUnknown."""
+    found = flags_store.flag(conn, number)
+    if found is None:
+        raise FlagUnknown(f"there is no flag {number}")
+    return found
+
+
+def acknowledge(conn: Conn, number: int, *, by: str, reason: str, notify: bool) -> dict[str, Any]:
+    """Somebody looks after it; it stays open. Raises FlagUnknown, FlagResolved, ReasonLacking."""
+    its = _open(conn, number, reason)
+    flags_store.acknowledge(conn, its["clinic_id"], number, by=by, reason=reason)
+    _record(conn, its["clinic_id"], number, by, "acknowledged", {"reason": reason}, notify=notify)
+    return show(conn, number)
+
+
+def mute(conn: Conn, number: int, hours: int, *, by: str, reason: str) -> dict[str, Any]:
+    """Tell nobody about it for 1 to 720 hours; it stays open.
+
+    Raises FlagUnknown, FlagResolved, MuteUnfit, ReasonLacking.
+    """
+    its = _open(conn, number, reason)
+    if not 1 <= hours <= MUTE_HOURS_MAX:
+        raise MuteUnfit(f"a flag is not muted for {hours} hours")
+    flags_store.mute(conn, its["clinic_id"], number, hours, by=by, reason=reason)
+    _record(conn, its["clinic_id"], number, by, "muted", {"hours": hours, "reason": reason}, notify=False)
+    return show(conn, number)
+
+
+def resolve(
+    conn: Conn, number: int, *, by: str, reason: str, notify: bool, promotion_id: int | None = None
+) -> dict[str, Any]:
+    """It is over. Raises FlagUnknown, FlagResolved, ReasonLacking. What is watched next: ``streams.epochs.begin``."""
+    its = _open(conn, number, reason)
+    flags_store.resolve(conn, its["clinic_id"], number, by=by, reason=reason, promotion_id=promotion_id)
+    body: dict[str, object] = {"reason": reason} | ({"promotion": promotion_id} if promotion_id else {})
+    _record(conn, its["clinic_id"], number, by, "resolved", body, notify=notify)
+    return show(conn, number)
+
+
+def resolve_superseded(conn: Conn, *, notify: bool) -> int:
+    """Resolve every open flag where another version is bound since; returns how many."""
+    done = 0
+    for row in flags_store.superseded(conn):
+        if flags_store.lock(conn, row["clinic_id"], row["flag_id"]) == "resolved":
+            continue
+        kind = {"promote": "promotion", "rollback": "rollback"}.get(row["promotion_kind"] or "", "binding")
+        reason = sentences.resolved_by(kind, row["promotion_id"], row["model"], row["reason"])
+        resolve(
+            conn, row["flag_id"], by=row["by_whom"], reason=reason, notify=notify, promotion_id=row["promotion_id"]
+        )  # fmt: skip
+        done += 1
+    return done
+
+
+def record_is_whole(events: Sequence[Event]) -> bool:
+    """Recompute a flag's record on this machine: an edit, a gap or a swap inside it shows."""
+    last = b""
+    for n, event in enumerate(events, 1):
+        last = last or hashlib.sha256(f"radfleet:flag:{event.flag_id}".encode()).digest()
+        at = event.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+        text = _SEPARATOR.join((str(event.flag_id), str(event.seq), at, event.actor, event.type, event.body))
+        if (event.seq, event.prev_hash) != (n, last):
+            return False
+        last = hashlib.sha256(last + text.encode()).digest()
+        if event.hash != last:
+            return False
+    return True
+
+
+def _open(conn: Conn, number: int, reason: str) -> dict[str, Any]:
+    if not reason.strip():
+        raise ReasonLacking
+    its = show(conn, number)
+    if flags_store.lock(conn, its["clinic_id"], number) == "resolved":
+        raise FlagResolved(f"flag {number} was resolved already")
+    return its
+
+
+def _record(
+    conn: Conn, clinic_id: UUID, number: int, by: str, kind: str, body: dict[str, object], *, notify: bool
+) -> None:
+    seq = flags_store.append(conn, clinic_id, number, by, kind, canonical_json(body).decode())
+    if notify:
+        notices_store.add(conn, clinic_id, number, seq)

@@ -1,0 +1,1 @@
+"""From drift and reviews to one verdict: bets on labels, and a table that is one pure function."""

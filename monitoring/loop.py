@@ -1,0 +1,31 @@
+"""The part "monitor": follow feature rows, resolve what promotions answered, tell the outside; one turn at a time."""
+
+import time
+from collections.abc import Callable
+
+from monitoring import notices
+from monitoring.streams.follower import Follower
+from registry.core.db import Database, DatabaseAway
+from registry.core.logs import log
+
+IDLE_S = 1.0
+
+
+def loop(db: Database, stop: Callable[[], bool], *, webhook_url: str = "") -> None:
+    """Turn for ever; a database that is away is waited for.
+
+    Each turn's work is whole transactions: what a kill interrupts begins again as if it had not begun.
+    """
+    follower = Follower(db, notify=bool(webhook_url))
+    while not stop():
+        try:
+            taken = follower.turn()
+            while webhook_url and not stop() and notices.send_one(db, webhook_url):
+                pass
+        except DatabaseAway as error:
+            log().warning("waiting", code=error.code)
+            taken = 0
+        if taken:
+            log().info("followed", count=taken)
+        else:
+            time.sleep(IDLE_S)

@@ -1,0 +1,64 @@
+"""Flags in words that a radiologist understands: what moved, which way, on which scanner, since when."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from monitoring.streams import groups
+from monitoring.streams.feed import Arrival, Drift
+
+FEATURES: Final[Mapping[str, str]] = {
+    "snr_wm": "signal to noise in white matter", "cjv": "overlap of grey and white matter", "cnr": "tissue contrast",
+    "wm_to_max": "brightness of white matter", "bias_ratio": "shading across the head",
+    "background_mean": "brightness of the air", "background_sd": "noise in the air",
+    "background_p95": "brightest noise in the air", "ghost_ratio": "ghosting", "fwhm_mm": "blur",
+    "gradient": "sharpness of edges", "slice_jump": "jumps between slices", "efc": "entropy of the image",
+    "coverage_lr_mm": "width of the field of view", "coverage_ap_mm": "depth of the field of view",
+    "coverage_si_mm": "height of the field of view",
+}  # fmt: skip
+WAYS: Final = {"up": "rose", "down": "fell", "wider": "scatters more"}
+
+
+def feature(name: str) -> str:
+    """A feature as people call it."""
+    return FEATURES.get(name, name.replace("_", " "))
+
+
+def drift(sequence: str, its: Drift, scanner: Mapping[str, str] | None) -> str:
+    """The sentence of a drift flag: the strongest feature first, then what moved with it."""
+    where = f" from the {groups.machine(scanner)}" if scanner else ""
+    name, way, _ = its.features[0]
+    also = [feature(other) for other, _, _ in its.features[1:]]
+    tail = f" Also moving: {', '.join(also[:4])}." if also else ""
+    return f"{sequence}{where}: {feature(name)} {WAYS[way]} since {day(its.since_at)}.{tail}"
+
+
+def arrival(sequence: str, its: Arrival) -> str:
+    """The sentence of a new scanner group: what of it changed, the machine first."""
+    where = groups.machine(its.facts)
+    if not its.changed:
+        return (
+            f"{sequence} comes from a scanner that the reference does not know: {where}, since {day(its.at)}."
+        )
+    parts = [f"{groups.WORDS[part]} {before} -> {after}" for part, (before, after) in its.changed.items()]
+    kind = "a new scanner" if {"vendor", "model"} & set(its.changed) else "a changed scanner"
+    return f"{sequence} comes from {kind} ({where}) since {day(its.at)}: {', '.join(parts)}."
+
+
+def resolved_by(kind: str, promotion_id: int | None, model: str, reason: str) -> str:
+    """Why a flag ended when another version was bound."""
+    what = {"promotion": f"promotion {promotion_id}", "rollback": f"rollback {promotion_id}"}.get(
+        kind, "a new binding"
+    )
+    return f"{what} bound {model}: {reason}"
+
+
+def day(at: str) -> str:
+    """A moment as the day it was."""
+    when = datetime.fromisoformat(at)
+    return f"{when.day} {when:%B %Y}"
+
+
+def listed(features: Sequence[Mapping[str, object]]) -> str:
+    """Features of a stored flag as one text."""
+    return ", ".join(f"{item['name']} {item['direction']}" for item in features) or "-"

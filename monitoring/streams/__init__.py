@@ -1,0 +1,1 @@
+"""A clinic's feature rows in sequence order, as streams that the detector watches."""

@@ -1,0 +1,251 @@
+"""What one feature row does to its stream: a pure step, so that a replay of the rows gives the same bytes.
+
+    collect 50 studies of one scanner group -> choose what can be watched -> detector R, row by row
+
+A scanner group that the reference does not know is an event read from the header at its first study.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from monitoring.detect import bets, detector
+from monitoring.detect.detector import LEAST, MOST, WATCH
+from monitoring.detect.state import State
+from monitoring.judge import wealth
+from monitoring.streams import groups
+from monitoring.streams.state import Group, Row, Stream, vector
+
+DISTINCT = 10
+"""Distinct values that a feature needs in the reference; below it, it is a count and no measurement."""
+GROUPS_MAX = 32
+"""Scanner groups an epoch can hold; a header that changes with every study must not grow without end."""
+RECENT = 60
+CALM = 2
+"""A watch ends below h / 20, half of where it began, so that S at the edge does not blink."""
+GAP_RATE = 0.10
+"""A row may lack a watched feature in one study of ten; more often is a fault of the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """The detector's flag in words of the stream."""
+
+    seq: int
+    at: str
+    since_seq: int
+    since_at: str
+    statistic: float
+    threshold: float
+    features: tuple[tuple[str, str, bool], ...]
+    """Name, direction and whether it moved for sure, strongest first."""
+    group: str | None
+    """The scanner group that moved, None where all did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A scanner group that the reference does not know."""
+
+    seq: int
+    at: str
+    name: str
+    facts: Mapping[str, str]
+    changed: Mapping[str, Sequence[str]]
+    """Part of the group -> before and after, against the most similar one known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The stream after one row, and what the row caused. ``outcome`` is a word of monitoring.observation."""
+
+    stream: Stream
+    outcome: str
+    top_feature: str | None = None
+    drift: Drift | None = None
+    arrival: Arrival | None = None
+
+
+def new(epoch: int, threshold: float, seq: int, bindings: Mapping[str, int] | None = None) -> Stream:
+    """An epoch without rows; it takes those after ``seq``. ``threshold`` is in studies."""
+    return Stream(epoch, threshold, seq, bindings=bindings or {})
+
+
+def restarted(stream: Stream, epoch: int, threshold: float, *, fresh: bool) -> Stream:
+    """The next epoch: with a reference of its own, or with the old reference and sums that begin again."""
+    if fresh or stream.detector is None:
+        return replace(new(epoch, threshold, stream.seq, stream.bindings), last_at=stream.last_at)
+    began = detector.restarted(stream.detector, epoch, threshold)
+    return replace(
+        stream, epoch=epoch, threshold=threshold, detector=began, watching=False, flagged_seq=None, starts={},
+        recent=(), n=0, ranked=0, again=0, gaps=wealth.NOTHING, missing={},
+    )  # fmt: skip
+
+
+def is_new_binding(stream: Stream, row: Row) -> bool:
+    """Whether this version was bound anew since the last row: something else answered in between."""
+    if row.binding is None:
+        return False
+    scope, seq = row.binding
+    return scope in stream.bindings and seq > stream.bindings[scope]
+
+
+def feed(stream: Stream, row: Row, *, again: bool = False) -> Step:
+    """Take one row. One that was taken already changes nothing; ``again``: its study was counted before."""
+    if row.seq <= stream.seq:
+        return Step(stream, "again")
+    stream = replace(stream, seq=row.seq, last_at=row.at, bindings=_bound(stream, row))
+    if again:
+        return Step(replace(stream, again=stream.again + 1), "again")
+    if not row.values:
+        return Step(stream, "nothing")
+    name = groups.name(row.group)
+    known = name in stream.groups
+    if not known and len(stream.groups) >= GROUPS_MAX:
+        return Step(replace(stream, crowded=stream.crowded + 1), "crowded")
+    before = sorted(stream.groups.values(), key=lambda group: group.first_seq)
+    stream = replace(stream, n=stream.n + 1, groups=_counted(stream, name, row))
+    if stream.detector is None:
+        return Step(_collected(stream, row), "reference")
+    step = _watched(stream, stream.detector, name, row)
+    if known:
+        return step
+    change = groups.changed(row.group, [group.facts for group in before])
+    return replace(step, outcome="new_group", arrival=Arrival(row.seq, row.at, name, row.group, change))
+
+
+def _bound(stream: Stream, row: Row) -> Mapping[str, int]:
+    if row.binding is None:
+        return stream.bindings
+    scope, seq = row.binding
+    return {**stream.bindings, scope: max(seq, stream.bindings.get(scope, 0))}
+
+
+def _counted(stream: Stream, name: str, row: Row) -> dict[str, Group]:
+    old = stream.groups.get(name) or Group(dict(row.group), row.seq, row.at, 0)
+    return {**stream.groups, name: replace(old, n=old.n + 1)}
+
+
+def _collected(stream: Stream, row: Row) -> Stream:
+    """Keep the row; when one group has enough, choose what is watched and begin."""
+    rows = (*stream.collecting, row)[-MOST:]
+    stream = replace(stream, collecting=rows)
+    of = [groups.name(r.group) for r in rows]
+    if max(Counter(of).values()) < LEAST:
+        return stream
+    features, unwatched = choose(rows)
+    if not features:
+        return replace(stream, unwatched=unwatched)
+    reference = np.array([vector(r, features) for r in rows])
+    began = detector.begin(features, reference, of, epoch=stream.epoch, h=stream.threshold)
+    return replace(stream, collecting=(), detector=began, unwatched=unwatched)
+
+
+def choose(rows: Sequence[Row]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The features that can be watched against these rows, by name, and why the others cannot."""
+    columns: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.values.items():
+            columns.setdefault(name, []).append(value)
+    why: dict[str, str] = {}
+    for name, values in sorted(columns.items()):
+        if len(values) < LEAST:
+            why[name] = f"{len(values)} of {len(rows)} reference studies have it"
+        elif len(set(values)) < DISTINCT:
+            why[name] = f"only {len(set(values))} different values"
+    return tuple(sorted(set(columns) - set(why))), why
+
+
+def _watched(stream: Stream, began: State, name: str, row: Row) -> Step:
+    values = vector(row, began.features)
+    ranked = detector.is_ranked(began, name) and not np.isnan(values).all()
+    its, flag = detector.step(began, row.study, name, values)
+    absent = [feature for feature, value in zip(its.features, values, strict=True) if np.isnan(value)]
+    late = set(row.values) - set(its.features) - set(stream.unwatched) - set(stream.unknown)
+    stream = replace(
+        stream, detector=its, ranked=stream.ranked + ranked, watching=_watching(stream, its),
+        flagged_seq=row.seq if flag else stream.flagged_seq,
+        missing={**stream.missing, **{f: stream.missing.get(f, 0) + 1 for f in absent}},
+        unknown=(*stream.unknown, *sorted(late)), starts=_starts(stream, its, row),
+        gaps=wealth.gather(stream.gaps, float(bool(absent)), GAP_RATE),
+    )  # fmt: skip
+    if not ranked:
+        return Step(stream, "learning")
+    scores = tuple(None if np.isnan(v) else float(z) for v, z in zip(values, its.z, strict=True))
+    stream = replace(stream, recent=(*stream.recent, (name, scores))[-RECENT:])
+    drift = _drift(stream, its, flag, row) if flag else None
+    return Step(stream, "ranked", its.features[int(its.m.mean(axis=1).argmax())], drift)
+
+
+def _watching(stream: Stream, its: State) -> bool:
+    edge = its.threshold / WATCH / (CALM if stream.watching else 1)
+    return its.statistic >= edge
+
+
+def _starts(stream: Stream, its: State, row: Row) -> dict[int, tuple[int, str]]:
+    """The rows at which the present evidence began; all others are forgotten."""
+    wanted = set(its.start.ravel().tolist())
+    found = {**stream.starts, its.seq - 1: (row.seq, row.at)}
+    return {at: found[at] for at in sorted(found) if at in wanted or at == its.seq - 1}
+
+
+def _drift(stream: Stream, its: State, flag: detector.Flag, row: Row) -> Drift:
+    names = [(f, flag.direction[f], True) for f in flag.features]
+    own = {f: its.m[its.features.index(f)] for f in flag.also_moving}
+    names += [(f, bets.direction(m), False) for f, m in own.items()]
+    if not names:  # S is a sum of many weak ones
+        strongest = int(its.m.mean(axis=1).argmax())
+        names = [(its.features[strongest], bets.direction(its.m[strongest]), False)]
+    since = stream.since or (row.seq, row.at)
+    top = its.features.index(names[0][0])
+    return Drift(
+        row.seq, row.at, *since, flag.statistic, flag.threshold, tuple(names),
+        _moved_group(stream, top, its.seq - flag.since_row),
+    )  # fmt: skip
+
+
+def _moved_group(stream: Stream, feature: int, studies: int) -> str | None:
+    """The group with the largest sqrt(n) |mean score| since the change; None where there is one alone or all agree."""
+    scores: dict[str, list[float]] = {}
+    for name, row in stream.recent[-studies:]:
+        value = row[feature]
+        if value is not None:
+            scores.setdefault(name, []).append(value)
+    if len(scores) < 2:
+        return next(iter(scores), None) if len(stream.groups) > 1 else None
+    weight = {name: abs(float(np.mean(v))) * len(v) ** 0.5 for name, v in sorted(scores.items())}
+    strongest = max(weight, key=weight.__getitem__)
+    agree = all(abs(float(np.mean(v))) >= abs(float(np.mean(scores[strongest]))) / 2 for v in scores.values())
+    return None if agree else strongest
+
+
+def facts(stream: Stream) -> dict[str, Any]:
+    """The stream for people, as plain JSON: monitoring.stream_v shows it."""
+    its = stream.detector
+    held = dict(zip(its.groups, its.references, strict=True)) if its else {}
+    waiting = Counter(groups.name(row.group) for row in stream.collecting)
+    return {
+        "phase": "watching" if its else "collecting",
+        "groups": [
+            {"name": name, **group.facts, "first_seq": group.first_seq, "first_at": group.first_at, "n": group.n,
+             "reference": len(held[name]) if name in held else waiting[name]}
+            for name, group in sorted(stream.groups.items(), key=lambda item: item[1].first_seq)
+        ],
+        "watched": list(its.features) if its else [],
+        "unwatched": dict(stream.unwatched) | dict.fromkeys(stream.unknown, "it came after the reference"),
+        "missing": dict(stream.missing), "again": stream.again, "crowded": stream.crowded,
+        "moving": _moving(its) if its else [],
+    }  # fmt: skip
+
+
+def _moving(its: State) -> list[dict[str, Any]]:
+    """Every feature at the level of a watch: its own mean of M and its direction, strongest first."""
+    own = its.m.mean(axis=1)
+    order = [int(f) for f in np.argsort(-own, kind="stable") if own[f] >= its.threshold / WATCH]
+    return [
+        {"name": its.features[f], "evidence": float(own[f]), "direction": bets.direction(its.m[f])}
+        for f in order
+    ]

@@ -1,0 +1,222 @@
+"""Follows serving's feature rows clinic by clinic in sequence order: state and consequences in one transaction.
+
+A sequence number is drawn before its row is committed, so a row may appear after a higher one. The follower takes a
+number as settled when every transaction that could have drawn a lower one has ended; what was settled is never passed
+by a late row, and a follower that is killed anywhere begins again where its last transaction ended.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from monitoring import flags, flags_store, sentences
+from monitoring.errors import StateDamaged
+from monitoring.flags_store import Raised
+from monitoring.judge import contract, evidence_store
+from monitoring.judge.harm import with_reviews
+from monitoring.judge.verdict import LEVEL, Contract, Evidence, Verdict, judge
+from monitoring.judge.wealth import mean
+from monitoring.streams import epochs, feed, groups, streams_store
+from monitoring.streams.feed import Arrival, Drift, Step
+from monitoring.streams.state import Row, Stream, from_bytes
+from monitoring.streams.streams_store import Key, Observation
+from registry.core.db import Conn, Database
+from registry.core.logs import log
+
+BATCH = 200
+LOUD = 2
+
+
+@dataclass(slots=True)
+class _Open:
+    """One stream while a batch is taken."""
+
+    stream_id: UUID
+    key: Key
+    its: Stream
+    seen: set[str]
+    observations: list[Observation] = field(default_factory=list)
+    drifts: list[tuple[int, Drift, tuple[str, int] | None]] = field(default_factory=list)
+    arrivals: list[tuple[int, Arrival, tuple[str, int] | None]] = field(default_factory=list)
+    again: int = 0
+
+
+class Follower:
+    """Takes settled rows. ``notify``: whether changes of flags are told to the outside."""
+
+    def __init__(self, db: Database, *, notify: bool = False) -> None:
+        self._db = db
+        self._notify = notify
+        self._settled = 0
+        self._pending: tuple[int, int] | None = None
+
+    def settle(self) -> int:
+        """The highest sequence number below which no row can appear any more."""
+        if self._pending is None:
+            with self._db.monitor() as conn:
+                self._pending = streams_store.last(conn)
+        if self._pending[0] <= self._settled:
+            self._pending = None
+            return self._settled
+        with self._db.monitor() as conn:
+            ended = streams_store.oldest(conn) > self._pending[1]
+        if ended:
+            self._settled, self._pending = self._pending[0], None
+        return self._settled
+
+    def turn(self) -> int:
+        """Take what is settled of every clinic, at most a batch each; resolve what promotions answered. Rows taken."""
+        settled = self.settle()
+        with self._db.monitor() as conn:
+            clinics = streams_store.clinics_with_news(conn, settled)
+        taken = sum(self._take_or_say(clinic_id, settled) for clinic_id in clinics)
+        with self._db.monitor(write=True) as conn:
+            flags.resolve_superseded(conn, notify=self._notify)
+        return taken
+
+    def _take_or_say(self, clinic_id: UUID, settled: int) -> int:
+        """One clinic's damaged state must not stop the others: it is logged with its cure and tried again."""
+        try:
+            return self.take(clinic_id, settled)
+        except StateDamaged as error:
+            log().error("state_damaged", clinic_id=str(clinic_id), code=error.code)
+            return 0
+
+    def take(self, clinic_id: UUID, settled: int) -> int:
+        """Take the next rows of one clinic, in one transaction; returns how many."""
+        with self._db.monitor(write=True) as conn:
+            after = streams_store.lock(conn, clinic_id)
+            rows = streams_store.rows(conn, clinic_id, after, settled, BATCH)
+            if not rows:
+                return 0
+            opened = self._fed(conn, clinic_id, rows)
+            for one in opened:
+                streams_store.add_observations(conn, clinic_id, one.stream_id, one.observations)
+                epochs.save(conn, clinic_id, one.stream_id, one.its)
+                self._flag(conn, clinic_id, one)
+                judged(conn, clinic_id, one.stream_id, one.key, one.its, notify=self._notify)
+            streams_store.move(conn, clinic_id, rows[-1][1].seq)
+        return len(rows)
+
+    def _fed(self, conn: Conn, clinic_id: UUID, rows: list[tuple[Key, Row]]) -> Iterable[_Open]:
+        stored = streams_store.streams(conn, clinic_id)
+        known = {one.key: (one.stream_id, one.state) for one in stored}
+        seen = streams_store.seen(conn, clinic_id, [row.study for _, row in rows])
+        policy = streams_store.policy(conn, clinic_id)
+        opened: dict[Key, _Open] = {}
+        for key, row in rows:
+            kinds = {(k.task, k.sequence) for k in (*known, *opened, key)}
+            h = epochs.threshold(policy, len(kinds))
+            if key not in opened:
+                opened[key] = _opened(conn, clinic_id, key, row, h, known.get(key), seen)
+            one = opened[key]
+            if row.seq > one.its.seq and feed.is_new_binding(one.its, row):
+                epoch = epochs.next_by_binding(conn, clinic_id, key, row, one.its, h)
+                streams_store.add_epoch(conn, clinic_id, one.stream_id, epoch)
+                one.its = feed.restarted(one.its, epoch.epoch, epoch.threshold, fresh=True)
+            _note(one, row, feed.feed(one.its, row, again=row.study in one.seen))
+        return opened.values()
+
+    def _flag(self, conn: Conn, clinic_id: UUID, one: _Open) -> None:
+        for epoch, arrival, binding in one.arrivals:
+            raised = arrival_flag(one.key, arrival, epoch, binding, one.its)
+            flags.raise_or_update(conn, clinic_id, one.stream_id, raised, notify=self._notify)
+        for epoch, drift, binding in one.drifts:
+            raised = drift_flag(one.key, drift, epoch, binding, one.its)
+            flags.raise_or_update(conn, clinic_id, one.stream_id, raised, notify=self._notify)
+        if one.again:
+            flags_store.again(conn, clinic_id, one.stream_id, one.its.epoch, one.again, one.its.statistic)
+
+
+def _opened(
+    conn: Conn, clinic_id: UUID, key: Key, row: Row, h: float, known: tuple[UUID, bytes] | None,
+    seen: set[tuple[UUID, str]],
+) -> _Open:  # fmt: skip
+    if known:
+        stream_id, state = known
+        return _Open(stream_id, key, from_bytes(state), {study for at, study in seen if at == stream_id})
+    stream_id = streams_store.add_stream(conn, clinic_id, key, row.seq)
+    epoch = epochs.first(conn, clinic_id, key, row, h)
+    streams_store.add_epoch(conn, clinic_id, stream_id, epoch)
+    return _Open(stream_id, key, feed.new(1, h, epoch.from_seq), set())
+
+
+def _note(one: _Open, row: Row, step: Step) -> None:
+    flagged_before = one.its.flagged_seq is not None
+    one.its = step.stream
+    if step.outcome != "nothing":
+        one.seen.add(row.study)
+    one.observations.append(
+        Observation(
+            row.seq, row.study, row.at, one.its.epoch, groups.name(row.group), step.outcome, one.its.statistic,
+            step.top_feature,
+        )
+    )  # fmt: skip
+    if step.drift:
+        one.drifts.append((one.its.epoch, step.drift, row.binding))
+    if step.arrival:
+        one.arrivals.append((one.its.epoch, step.arrival, row.binding))
+    one.again += flagged_before and step.outcome == "ranked" and one.its.statistic >= one.its.threshold
+
+
+def drift_flag(key: Key, drift: Drift, epoch: int, binding: tuple[str, int] | None, its: Stream) -> Raised:
+    """A drift flag out of what the detector said."""
+    of = its.groups.get(drift.group) if drift.group else None
+    scanner = of.facts if of else (next(iter(its.groups.values())).facts if len(its.groups) == 1 else None)
+    return Raised(
+        "drift", epoch, "", drift.seq, drift.since_seq, drift.since_at, drift.statistic, drift.threshold,
+        [
+            {"name": name, "direction": way, "certain": sure, "words": sentences.feature(name)}
+            for name, way, sure in drift.features
+        ],
+        {"group": drift.group, **(dict(scanner) if scanner else {})}, binding[0] if binding else None,
+        sentences.drift(key.sequence, drift, scanner), flags.WOULD_CHANGE,
+    )  # fmt: skip
+
+
+def arrival_flag(
+    key: Key, arrival: Arrival, epoch: int, binding: tuple[str, int] | None, its: Stream
+) -> Raised:
+    """An acquisition flag: a scanner group that the reference does not know."""
+    return Raised(
+        "acquisition", epoch, arrival.name, arrival.seq, arrival.seq, arrival.at, its.statistic, its.threshold, [],
+        {"group": arrival.name, "changed": {k: list(pair) for k, pair in arrival.changed.items()}, **arrival.facts},
+        binding[0] if binding else None, sentences.arrival(key.sequence, arrival), flags.WOULD_CHANGE,
+    )  # fmt: skip
+
+
+def judged(conn: Conn, clinic_id: UUID, stream_id: UUID, key: Key, its: Stream, *, notify: bool) -> Verdict:
+    """Give the stream its verdict from all that is stored, and raise a harm flag where a person must decide."""
+    evidence = assembled(conn, clinic_id, key, its)
+    verdict = judge(evidence)
+    flags_store.give(conn, clinic_id, stream_id, its.seq, verdict, evidence_store.plain(evidence))
+    if LEVEL[verdict.word] == LOUD and verdict.rule != 2:
+        at = its.since or (its.seq, its.last_at)
+        raised = Raised(
+            "harm", its.epoch, "", its.seq, at[0], at[1], evidence.e_harm, 20.0, feed.facts(its)["moving"],
+            {"group": evidence.harm_group}, None, verdict.sentence, verdict.would_change,
+        )  # fmt: skip
+        flags.raise_or_update(conn, clinic_id, stream_id, raised, notify=notify)
+    return verdict
+
+
+def assembled(conn: Conn, clinic_id: UUID, key: Key, its: Stream) -> Evidence:
+    """All that the verdict on a stream is made of."""
+    promised: Contract | None = streams_store.contract(conn, clinic_id, key.task, key.sequence)
+    promised = promised or contract.of_card(streams_store.card(conn, key.digest))
+    gaps = mean(its.gaps)
+    gates = (f"features are missing too often ({_worst(its)})",) if gaps >= its.threshold else ()
+    flagged = its.flagged_seq is not None
+    drift = Evidence(
+        reference={g["name"]: g["reference"] for g in feed.facts(its)["groups"]}, contract=promised, gates=gates,
+        since_model_change=its.n if evidence_store.follows_another(conn, clinic_id, key) else None,
+        statistic=its.statistic, threshold=its.threshold, watching=its.watching, flagged=flagged,
+    )  # fmt: skip
+    since = its.since[0] if flagged and its.since else its.flagged_seq
+    reviews = evidence_store.reviews(conn, clinic_id, key, evidence_store.epoch_began(conn, clinic_id, key))
+    return with_reviews(drift, reviews, since)
+
+
+def _worst(its: Stream) -> str:
+    names = sorted(its.missing, key=lambda name: (-its.missing[name], name))[:3]
+    return ", ".join(f"{sentences.feature(name)} in {its.missing[name]} of {its.n}" for name in names)
