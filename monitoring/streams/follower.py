@@ -14,7 +14,7 @@ from monitoring.errors import StateDamaged
 from monitoring.flags_store import Raised
 from monitoring.judge import contract, evidence_store
 from monitoring.judge.harm import with_reviews
-from monitoring.judge.verdict import LEVEL, Contract, Evidence, Verdict, judge
+from monitoring.judge.verdict import PROVEN, Contract, Evidence, Verdict, judge
 from monitoring.judge.wealth import mean
 from monitoring.streams import epochs, feed, groups, streams_store
 from monitoring.streams.feed import Arrival, Drift, Step
@@ -24,7 +24,8 @@ from registry.core.db import Conn, Database
 from registry.core.logs import log
 
 BATCH = 200
-LOUD = 2
+HARM_RULES = (3, 4, 5, 6)
+"""Rows of the verdict table in which harm is proven: a person is told, whether the remedy is known or not."""
 
 
 @dataclass(slots=True)
@@ -70,9 +71,22 @@ class Follower:
         with self._db.monitor() as conn:
             clinics = streams_store.clinics_with_news(conn, settled)
         taken = sum(self._take_or_say(clinic_id, settled) for clinic_id in clinics)
+        self._judge_reviewed()
         with self._db.monitor(write=True) as conn:
             flags.resolve_superseded(conn, notify=self._notify)
         return taken
+
+    def _judge_reviewed(self) -> None:
+        """Judge again where a review came: harm must not wait for the next study."""
+        with self._db.monitor() as conn:
+            waiting = evidence_store.reviewed(conn)
+        for clinic_id, stream_id in waiting:
+            with self._db.monitor(write=True) as conn:
+                streams_store.lock(conn, clinic_id)
+                for one in streams_store.streams(conn, clinic_id):
+                    if one.stream_id == stream_id:
+                        its = from_bytes(one.state)
+                        judged(conn, clinic_id, stream_id, one.key, its, notify=self._notify)
 
     def _take_or_say(self, clinic_id: UUID, settled: int) -> int:
         """One clinic's damaged state must not stop the others: it is logged with its cure and tried again."""
@@ -186,14 +200,15 @@ def arrival_flag(
 
 
 def judged(conn: Conn, clinic_id: UUID, stream_id: UUID, key: Key, its: Stream, *, notify: bool) -> Verdict:
-    """Give the stream its verdict from all that is stored, and raise a harm flag where a person must decide."""
+    """Give the stream its verdict from all that is stored, and raise a harm flag where harm is proven."""
     evidence = assembled(conn, clinic_id, key, its)
     verdict = judge(evidence)
-    flags_store.give(conn, clinic_id, stream_id, its.seq, verdict, evidence_store.plain(evidence))
-    if LEVEL[verdict.word] == LOUD and verdict.rule != 2:
+    known = evidence_store.plain(evidence) | {"review_seq": evidence_store.last_review(conn, clinic_id, key)}
+    flags_store.give(conn, clinic_id, stream_id, its.seq, verdict, known)
+    if verdict.rule in HARM_RULES:
         at = its.since or (its.seq, its.last_at)
         raised = Raised(
-            "harm", its.epoch, "", its.seq, at[0], at[1], evidence.e_harm, 20.0, feed.facts(its)["moving"],
+            "harm", its.epoch, "", its.seq, at[0], at[1], evidence.e_harm, PROVEN, feed.facts(its)["moving"],
             {"group": evidence.harm_group}, None, verdict.sentence, verdict.would_change,
         )  # fmt: skip
         flags.raise_or_update(conn, clinic_id, stream_id, raised, notify=notify)

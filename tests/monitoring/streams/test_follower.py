@@ -211,6 +211,38 @@ def test_a_person_begins_an_epoch(world: World, clinic: Clinic) -> None:
     assert replayed(world, clinic)
 
 
+REVIEW = """
+insert into serving.review(clinic_id, study_id, revision, task, result_id, digest, decision, blinded, reader, dice,
+  delivered_ml, corrected_ml, mask_kind, mask_path, mask_size, mask_sha256)
+select clinic_id, study_id, revision, task, id, digest, 'edit', %s, 'reader', %s, 1, 1, 'nifti', id::text, 1, %s
+from serving.result where clinic_id = %s and study_id = %s"""
+
+
+def test_reviews_alone_prove_harm_and_only_unpicked_ones(world: World, clinic: Clinic) -> None:
+    studies = clinic.many(60)
+    world.sql(
+        "insert into monitoring.contract(clinic_id, task, sequence, version, d_ref, margin, people, set_by, reason)"
+        " values (%s, %s, 'T1', 1, .9, .05, 60, 'qa', 'signed')", clinic.id, TASK,
+    )  # fmt: skip
+    follower = drain(world)
+    assert verdict(world)[:2] == ("healthy", 9)
+    for study in studies[:30]:
+        world.sql(REVIEW, False, 0.3, b"0" * 32, clinic.id, study)
+    drain(world, follower)
+    assert verdict(world)[:2] == ("healthy", 9), "what readers picked is no evidence"
+    for study in studies[30:]:
+        world.sql(REVIEW, True, 0.3, b"0" * 32, clinic.id, study)
+    drain(world, follower)
+    assert verdict(world)[:2] == ("watch", 6)
+    assert "Harm is proven" in str(verdict(world)[2])
+    assert [row[:2] for row in flags(world)] == [("harm", "open")]
+    ((number,),) = world.sql("select max(number) from monitoring.verdict")
+    drain(world, follower)
+    assert world.sql("select max(number) from monitoring.verdict") == [(number,)], (
+        "nothing new is judged again"
+    )
+
+
 FOLLOW = "from registry.cli import main; raise SystemExit(main(['monitor', 'follow']))"
 
 
