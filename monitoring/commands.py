@@ -22,8 +22,10 @@ UNWELL = FAMILIES["unmet"].exit
 
 def attach(app: typer.Typer) -> None:
     """Add monitoring's commands to the root."""
+    from monitoring import commands_evidence
     from monitoring.commands_flag import flag
 
+    commands_evidence.attach(monitor)
     app.add_typer(monitor, name="monitor")
     app.add_typer(flag, name="flag")
 

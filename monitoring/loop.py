@@ -1,9 +1,10 @@
-"""The part "monitor": follow feature rows, resolve what promotions answered, tell the outside; one turn at a time."""
+"""The part "monitor": follow feature rows, resolve what promotions answered, freeze reports, tell the outside."""
 
 import time
 from collections.abc import Callable
 
 from monitoring import notices
+from monitoring.evidence import freeze
 from monitoring.streams.follower import Follower
 from registry.core.db import Database, DatabaseAway
 from registry.core.logs import log
@@ -19,7 +20,7 @@ def loop(db: Database, stop: Callable[[], bool], *, webhook_url: str = "") -> No
     follower = Follower(db, notify=bool(webhook_url))
     while not stop():
         try:
-            taken = follower.turn()
+            taken = follower.turn() + freeze.freeze_one(db)  # one report a turn: drawing takes seconds
             while webhook_url and not stop() and notices.send_one(db, webhook_url):
                 pass
         except DatabaseAway as error:

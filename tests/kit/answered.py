@@ -82,7 +82,9 @@ def answered_study(
         "insert into serving.feature(clinic_id, study_id, revision, task, digest, profile, values)"
         " values (%s, %s, 1, %s, %s, %s, '{}')", clinic, study, task, digest, Jsonb(profile),
     )  # fmt: skip
-    world.sql("update registry.job set state = 'done' where id = %s", job)
+    world.sql(
+        "update registry.job set state = 'done', payload = jsonb_build_object('task', %s::text) where id = %s", task, job
+    )
     return AnsweredStudy(clinic, study, volume, mask, digest, UUID(str(result)))
 
 

@@ -1,0 +1,151 @@
+"""Rows of reports: what is to be frozen, the rows it is made of, and the frozen bytes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import isfinite
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from monitoring.evidence.tables import GROUP, Row
+from registry.core.db import Conn
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An open flag without a report, or a stream of which one is wanted. Rows from ``since_seq`` on are current."""
+
+    clinic_id: UUID
+    clinic: str
+    stream_id: UUID
+    flag_id: int | None
+    epoch: int
+    since_seq: int
+    watched: Sequence[str]
+
+
+# A flag about an acquisition stands on one study; it waits here until there are some to compare.
+WAITING = """
+select f.clinic_id, f.clinic, f.stream_id, f.id as flag_id, f.epoch, f.since_seq, s.watched
+from monitoring.flag_v f join monitoring.stream_v s on s.clinic_id = f.clinic_id and s.stream_id = f.stream_id
+where f.state <> 'resolved' and (%(flag_id)s::bigint is null or f.id = %(flag_id)s)
+  and not exists (select from monitoring.report_v r where r.clinic_id = f.clinic_id and r.flag_id = f.id)
+  and (select count(*) from monitoring.observation_v o where o.clinic_id = f.clinic_id and o.stream_id = f.stream_id
+    and o.seq >= f.since_seq and o.outcome not in ('again', 'nothing')) >= %(current_min)s
+order by f.id limit 20"""
+
+
+def waiting(conn: Conn, current_min: int, flag_id: int | None = None) -> list[Waiting]:
+    """Open flags that have no report yet and enough rows for one, the oldest first."""
+    with conn.cursor(row_factory=class_row(Waiting)) as cursor:
+        return cursor.execute(WAITING, {"current_min": current_min, "flag_id": flag_id}).fetchall()
+
+
+STREAMS = """
+select s.clinic_id, s.clinic, s.stream_id, null::bigint as flag_id, s.epoch,
+  (select min(o.seq) from monitoring.observation_v o where o.clinic_id = s.clinic_id and o.stream_id = s.stream_id
+    and o.at > now() - make_interval(days => %(days)s)) as since_seq, s.watched
+from monitoring.stream_v s where s.clinic = %(clinic)s and s.stream_id is not null and s.state <> 'superseded'
+  and exists (select from monitoring.observation_v o where o.clinic_id = s.clinic_id and o.stream_id = s.stream_id
+    and o.at > now() - make_interval(days => %(days)s)) order by s.n desc limit 20"""
+
+
+def streams(conn: Conn, clinic: str, days: int) -> list[Waiting]:
+    """The streams of a clinic that had studies in the last ``days``, the longest first."""
+    with conn.cursor(row_factory=class_row(Waiting)) as cursor:
+        return cursor.execute(STREAMS, {"clinic": clinic, "days": days}).fetchall()
+
+
+# The reference is what the epoch stands on: an epoch that kept its reference stands on the rows of the one before it.
+ROWS = """
+select o.seq >= %(since_seq)s as current, o.scanner_group, f.values
+from monitoring.observation_v o join serving.feature_v f on f.clinic_id = o.clinic_id and f.seq = o.seq
+where o.clinic_id = %(clinic_id)s and o.stream_id = %(stream_id)s and o.outcome not in ('again', 'nothing')
+  and o.seq > coalesce((select max(e.from_seq) from monitoring.reference_epoch e where e.clinic_id = o.clinic_id
+    and e.stream_id = o.stream_id and e.fresh and e.epoch <= %(epoch)s), 0)
+order by o.seq desc limit 2000"""
+
+
+def rows(conn: Conn, its: Waiting) -> tuple[list[Row], list[Row]]:
+    """(reference, current) rows in sequence order: the watched features that have a number, and the scanner group."""
+    values = {
+        "clinic_id": its.clinic_id, "stream_id": its.stream_id, "since_seq": its.since_seq, "epoch": its.epoch
+    }  # fmt: skip
+    found: tuple[list[Row], list[Row]] = ([], [])
+    for current, group, features in reversed(conn.execute(ROWS, values).fetchall()):
+        found[current].append({**_numbers(features, its.watched), GROUP: str(group)})
+    return found
+
+
+def _numbers(features: Any, watched: Sequence[str]) -> dict[str, float | str]:
+    plain = features if isinstance(features, dict) else {}
+    return {
+        name: float(plain[name])
+        for name in watched
+        if isinstance(plain.get(name), int | float) and isfinite(plain[name])
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A report's row without its bytes."""
+
+    report_id: UUID
+    clinic_id: UUID
+    clinic: str
+    kind: str
+    flag_id: int | None
+    digest: str
+    size: int
+    reference_rows: int
+    current_rows: int
+    opinion: dict[str, Any]
+    library: str
+    at: datetime
+
+
+ADD = """
+insert into monitoring.report(clinic_id, kind, flag_id, stream_id, digest, html, size, rows_digest, reference_rows,
+  current_rows, methods, opinion, library)
+values (%(clinic_id)s, %(kind)s, %(flag_id)s, %(stream_id)s, %(digest)s, %(html)s, %(size)s, %(rows_digest)s,
+  %(reference_rows)s, %(current_rows)s, %(methods)s, %(opinion)s, %(library)s)
+on conflict (clinic_id, flag_id) do nothing returning id"""
+
+
+def add(conn: Conn, its: Waiting, kind: str, values: dict[str, Any]) -> bool:
+    """Freeze a report; False where the flag has one already, which stays."""
+    row = {
+        "clinic_id": its.clinic_id,
+        "kind": kind,
+        "flag_id": its.flag_id,
+        "stream_id": its.stream_id,
+        **values,
+    }
+    row |= {"methods": Jsonb(values["methods"]), "opinion": Jsonb(values["opinion"])}
+    return conn.execute(ADD, row).fetchone() is not None
+
+
+COLUMNS = """report_id, clinic_id, clinic, kind, flag_id, digest, size, reference_rows, current_rows, opinion,
+  library, at"""
+LIST = f"""
+select {COLUMNS} from monitoring.report_v
+where (%(clinic)s::text is null or clinic = %(clinic)s) and (%(flag_id)s::bigint is null or flag_id = %(flag_id)s)
+order by at desc limit %(limit)s"""  # noqa: S608 - our own column list
+
+
+def reports(conn: Conn, clinic: str | None, flag_id: int | None, limit: int) -> list[Frozen]:
+    """Reports, the newest first."""
+    with conn.cursor(row_factory=class_row(Frozen)) as cursor:
+        return cursor.execute(LIST, {"clinic": clinic, "flag_id": flag_id, "limit": limit}).fetchall()
+
+
+HTML = "select html from monitoring.report where clinic_id = %(clinic_id)s and digest = %(digest)s"
+
+
+def html(conn: Conn, clinic_id: UUID, digest: str) -> bytes | None:
+    """The packed bytes of a report."""
+    row = conn.execute(HTML, {"clinic_id": clinic_id, "digest": digest}).fetchone()
+    return bytes(row[0]) if row else None
