@@ -83,8 +83,9 @@ def answered_study(
         " values (%s, %s, 1, %s, %s, %s, '{}')", clinic, study, task, digest, Jsonb(profile),
     )  # fmt: skip
     world.sql(
-        "update registry.job set state = 'done', payload = jsonb_build_object('task', %s::text) where id = %s", task, job
-    )
+        "update registry.job set state = 'done', payload = jsonb_build_object('task', %s::text) where id = %s",
+        task, job,
+    )  # fmt: skip
     return AnsweredStudy(clinic, study, volume, mask, digest, UUID(str(result)))
 
 

@@ -58,6 +58,23 @@ def test_a_flag_gets_its_report_once(world: World, clinic: Any) -> None:
     assert rows_digest == its.digest
 
 
+def test_a_flag_of_the_follower_is_compared_from_its_since_on(world: World) -> None:
+    """The real line: fifty studies make the reference, another scanner comes, its flag gets the rows on both sides."""
+    from tests.monitoring.fleet import PROFILE, Clinic, drain
+
+    world.version()
+    north, library = Clinic(world), Library()
+    north.many(60)
+    drain(world)
+    assert not freeze.freeze_one(world.db.database, make=library)
+    north.many(freeze.CURRENT_MIN, shift=5.0, profile=PROFILE | {"model": "Vida"})
+    drain(world)
+    assert freeze.freeze_one(world.db.database, make=library)
+    (its,) = library.seen
+    assert (len(its.reference), len(its.current)) == (60, freeze.CURRENT_MIN)
+    assert all("Vida" in str(row["scanner_group"]) for row in its.current)
+
+
 def test_two_processes_freeze_one_report(world: World, clinic: Any) -> None:
     flagged(world, clinic)
     db, library = world.db.database, Library()
