@@ -28,6 +28,18 @@ def attach(app: typer.Typer) -> None:
     commands_evidence.attach(monitor)
     app.add_typer(monitor, name="monitor")
     app.add_typer(flag, name="flag")
+    app.command()(web)
+
+
+def web() -> None:
+    """Serve the pages: fleet, flags, promotions, studies, models, health, help."""
+    from monitoring.web import app
+    from registry.core import logs
+    from registry.core.db import database
+
+    its = settings()
+    logs.configure("web", level=its.log_level, as_json=its.log_json)
+    app.serve(its, database(its))
 
 
 @monitor.command("status")

@@ -13,6 +13,8 @@ key = typer.Typer(help="API keys of a clinic: add, list, revoke.", no_args_is_he
 peer = typer.Typer(help="Senders of a clinic on the wire: AE titles and addresses.", no_args_is_help=True)
 scanner = typer.Typer(help="Scanners, found from the headers of what a clinic sends.", no_args_is_help=True)
 account = typer.Typer(help="Accounts: who may change what.", no_args_is_help=True)
+account_key = typer.Typer(help="Keys with which people sign in to the pages.", no_args_is_help=True)
+account.add_typer(account_key, name="key")
 clinic.add_typer(key, name="key")
 clinic.add_typer(peer, name="peer")
 
@@ -292,6 +294,55 @@ def account_list(
         rows = accounts.list(conn, limit=limit, after=after)
     table = [{"account": a.name, "role": a.role, "active": a.active, "since": a.created_at} for a in rows]
     show(table, as_json=as_json, empty="no account yet: radfleet account add NAME --role admin")
+
+
+@account_key.command("add")
+def account_key_add(
+    name: str,
+    clinic: Annotated[
+        str | None, typer.Option(help="Show only this clinic, and let nothing be changed.")
+    ] = None,
+    days: Annotated[int, typer.Option(help="How long it is valid.")] = 90,
+    as_: As = None,
+) -> None:
+    """Make a key for signing in to the pages and print it: it cannot be shown again."""
+    from registry import accounts, clinics
+    from registry.core.db import database
+    from registry.sign_in import sessions
+
+    with database(settings()).system() as conn:
+        by = accounts.actor(conn, accounts.Act.ACCOUNT, as_)
+        its = clinics.by_slug(conn, clinic) if clinic else None
+        made = sessions.add_key(conn, name, by=by, clinic=its, days=days)
+    typer.echo(made)
+    talk(f"none -> key {made.split('_')[1]}; it is shown this once")
+    talk(f"undo: radfleet account key revoke {name} {made.split('_')[1]}")
+
+
+@account_key.command("list")
+def account_key_list(name: str, limit: Limit = ROWS, as_json: AsJson = False) -> None:
+    """List an account's keys without their secrets."""
+    from dataclasses import asdict
+
+    from registry.core.db import database
+    from registry.sign_in import sessions
+
+    with database(settings()).system() as conn:
+        rows = [asdict(row) for row in sessions.keys(conn, name, limit=limit)]
+    show(rows, as_json=as_json, empty=f"no key yet: radfleet account key add {name}")
+
+
+@account_key.command("revoke")
+def account_key_revoke(name: str, key_id: str, as_: As = None) -> None:
+    """Refuse a key from now on; whoever is signed in with it is signed out."""
+    from registry import accounts
+    from registry.core.db import database
+    from registry.sign_in import sessions
+
+    with database(settings()).system() as conn:
+        by = accounts.actor(conn, accounts.Act.ACCOUNT, as_)
+        sessions.revoke_key(conn, name, key_id, by=by)
+    tell("valid", "revoked", f"radfleet account key add {name}")
 
 
 def _switch(name: str, active: bool, as_: str | None) -> None:

@@ -263,7 +263,7 @@ def parts(settings: Settings) -> list[Part]:
 def _workloads(settings: Settings) -> list[Part]:
     own, bind = partial(_own, settings), settings.bind
     local = "127.0.0.1" if bind in ("0.0.0.0", "::") else bind  # noqa: S104 - compared, not bound
-    dicom, web = settings.dicom_port, settings.http_port
+    dicom, http, web = settings.dicom_port, settings.http_port, settings.web_port
     found = [
         own(
             "dicom",
@@ -277,9 +277,18 @@ def _workloads(settings: Settings) -> list[Part]:
         own(
             "http",
             ("door", "http"),
-            lambda pid: _announced(settings, "http", pid) and answers(local, web, "/healthz"),
+            lambda pid: _announced(settings, "http", pid) and answers(local, http, "/healthz"),
             after=("migrate",),
-            ports=(Port(bind, web, "RADFLEET_HTTP_PORT"),),
+            ports=(Port(bind, http, "RADFLEET_HTTP_PORT"),),
+            watched=True,
+            address=f"http://{bind}:{http}",
+        ),
+        own(
+            "web",
+            ("web",),
+            lambda pid: _announced(settings, "web", pid) and answers(local, web, "/healthz"),
+            after=("migrate",),
+            ports=(Port(bind, web, "RADFLEET_WEB_PORT"),),
             watched=True,
             address=f"http://{bind}:{web}",
         ),

@@ -44,12 +44,15 @@ class Settings(BaseSettings):
     ray_port: int = 16379
     dicom_port: int = 11112
     http_port: int = 18080
+    web_port: int = 18090
     # Empty: the embedded PostgreSQL, MLflow and Ray of `radfleet up`. Set: an outside one.
     database_url: str = ""
     mlflow_url: str = ""
     ray_address: str = ""
     # Told of every change of a flag; empty: nobody is.
     webhook_url: str = ""
+    # Where the pages fetch pictures; empty: the HTTP door of this machine.
+    door_url: str = ""
     threads: int = 2
     workers: int = 1
     lease_s: float = LIMITS.lease_s

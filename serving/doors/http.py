@@ -4,9 +4,10 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from uuid import UUID
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -50,11 +51,16 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 
+Draw = Callable[[str, UUID, UUID], bytes]  # word of the pages, clinic, object -> PNG
 FindKey = Callable[[str], Sender]  # API key -> clinic; raises a Forbidden error
 
 
 def application(
-    intake: Intake, find: FindKey, ready: Callable[[], None], hint: Hint | None = None
+    intake: Intake,
+    find: FindKey,
+    ready: Callable[[], None],
+    hint: Hint | None = None,
+    draw: Draw | None = None,
 ) -> FastAPI:
     """The door as an ASGI application. ``ready`` raises the named error for which the door cannot promise anything."""
     app = FastAPI(title="Radfleet", docs_url=None, redoc_url=None, openapi_url=None)
@@ -97,6 +103,12 @@ def application(
     @app.post("/dicom-web/studies/{study}")
     async def store_one(request: Request, study: str) -> JSONResponse:
         return await store(request, study)
+
+    if draw:
+
+        @app.get("/pictures/{clinic}/{picture}")
+        def picture(request: Request, clinic: UUID, picture: UUID) -> Response:
+            return Response(draw(_key(request), clinic, picture), media_type="image/png", headers=_HEADERS)
 
     return app
 
@@ -172,6 +184,7 @@ def serve(settings: Settings, database: Database) -> None:
 
     from registry import clinics
     from serving.doors.record import DatabaseRecorder, hint_release
+    from serving.results import pictures
 
     def find(token: str) -> Sender:
         with database.system() as conn:
@@ -186,7 +199,7 @@ def serve(settings: Settings, database: Database) -> None:
 
     quiet()
     intake = Intake(store, DatabaseRecorder(database, settings))
-    app = application(intake, find, ready, hint_release(database))
+    app = application(intake, find, ready, hint_release(database), pictures.drawer(settings, database))
     # No access log: the addresses of STOW-RS hold StudyInstanceUIDs.
     options: dict[str, Any] = {
         "access_log": False,

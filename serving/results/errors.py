@@ -90,3 +90,10 @@ class DestinationUnknown(NotFound):
 
     code = "results.destination_unknown"
     cure = "List the clinic's destinations with radfleet destination list."
+
+
+class PictureUnknown(NotFound):
+    """There is no such picture."""
+
+    code = "results.picture_unknown"
+    cure = "Take the address from the page of the study."

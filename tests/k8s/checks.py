@@ -27,11 +27,13 @@ ROLES = {
     "mlflow": {"mlflow"},
     **dict.fromkeys(("door-dicom", "door-http", "work", "deliver", "sweep", "engine"), SERVICE),
     "monitor": {"radfleet_owner", "radfleet_monitor"},
+    "web": {"radfleet_owner", "radfleet_app", "radfleet_system", "radfleet_monitor"},
 }
 # Who needs which folder of the installation; True: writes there.
 FOLDERS: dict[str, dict[str, bool]] = {
     "door-dicom": {"store": True, "secrets": False},
     "door-http": {"store": True, "secrets": False},
+    "web": {"secrets": False},
     "work": {"store": True, "work": True, "packages": True},
     "deliver": {"store": False},
     "sweep": {"store": True},

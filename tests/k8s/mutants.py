@@ -49,7 +49,7 @@ MUTANTS: tuple[tuple[str, Check, Callable[[list[Object]], Any]], ...] = (
     ("a ConfigMap that is gone", checks.references, lambda o: o.remove(kind(o, "ConfigMap")[0])),
     ("a claim that is gone", checks.references, lambda o: o.remove(named(o, "PersistentVolumeClaim", "radfleet-work"))),
     ("an account that is gone", checks.references, lambda o: o.remove(named(o, "ServiceAccount", "radfleet"))),
-    ("a Secret that nobody uses", checks.references, lambda o: [v.pop("secret", None) for p in ("door-dicom", "door-http") for v in pod(o, p).spec["volumes"] if v["name"] == "patient-key"]),
+    ("a Secret that nobody uses", checks.references, lambda o: [v.pop(key, None) for key in ("secret", "projected") for p in ("door-dicom", "door-http") for v in pod(o, p).spec["volumes"] if v["name"] == "patient-key"]),
     ("a Secret with its value", checks.no_secret_values, lambda o: o.append(_secret("radfleet-ray"))),
     ("a token in the open", checks.no_secret_values, lambda o: _env(o, "work", "RAY_AUTH_TOKEN").update(value="abc")),
     ("a password in an address", checks.no_secret_values, lambda o: _env(o, "mlflow", "_MLFLOW_SERVER_FILE_STORE").update(value="postgresql+psycopg://mlflow:word@db/mlflow")),

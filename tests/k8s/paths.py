@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from monitoring.web.app import routes
 from registry import parts
 from registry.processes import READY_FILE
 from serving.doors import http
@@ -13,16 +14,18 @@ from tests.k8s.render import Object, Pod, kind, matches, pods
 EVERY = -1  # all ports
 OUTSIDE, KUBERAY, CNPG = "outside", "kuberay-operator", "cloudnative-pg"
 DATABASE = "postgres"
-CLIENTS = ("migrate", "mlflow", "door-dicom", "door-http", "work", "deliver", "sweep", "engine", "monitor")
+CLIENTS = ("migrate", "mlflow", "door-dicom", "door-http", "web", "work", "deliver", "sweep", "engine", "monitor")
 RAY = ("ray-head", "ray-worker", "engine", "work")
 # (who asks, who is asked): ports. All else is denied.
 EXPECTED: dict[tuple[str, str], set[int]] = {
     **{(client, DATABASE): {5432} for client in CLIENTS},
     (DATABASE, DATABASE): {5432, 8000},
-    **{(client, "mlflow"): {15500} for client in ("work", "engine", "ray-worker")},
+    **{(client, "mlflow"): {15500} for client in ("work", "engine", "ray-worker", "web")},
     **{(one, other): {EVERY} for one in RAY for other in RAY},
     (OUTSIDE, "door-dicom"): {11112},
     (OUTSIDE, "door-http"): {18080},
+    (OUTSIDE, "web"): {18090},
+    ("web", "door-http"): {18080},
     (KUBERAY, "ray-head"): {8265},
     (CNPG, DATABASE): {8000},
     ("deliver", OUTSIDE): {EVERY},
@@ -103,7 +106,8 @@ def matrix(objects: list[Object]) -> dict[tuple[str, str], set[int]]:
         for name in (OUTSIDE, KUBERAY, CNPG):
             found[name, asked.name] = _ports(objects, asked, "Ingress", None, name)
         found[asked.name, OUTSIDE] = _ports(objects, asked, "Egress", None, OUTSIDE)
-    doors = {pair for pair in found if pair[0] in (KUBERAY, CNPG) and pair[1].startswith("door-")}
+    open_to_all = ("door-dicom", "door-http", "web")
+    doors = {pair for pair in found if pair[0] in (KUBERAY, CNPG) and pair[1] in open_to_all}
     return {pair: ports for pair, ports in found.items() if ports and pair not in doors}
 
 
@@ -140,8 +144,10 @@ def _paths(p: Pod, container: Object) -> set[str] | str:
         return Path(spec.origin).read_text()
     if p.name == "mlflow":
         return inspect.getsource(parts._mlflow)
+    nothing: Any = None
+    if p.name == "web":
+        return {str(getattr(route, "path", "")) for route in routes(nothing, nothing).routes}
     if p.name == "door-http":
-        nothing: Any = None
         return {
             str(getattr(route, "path", "")) for route in http.application(nothing, nothing, nothing).routes
         }

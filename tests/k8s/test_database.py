@@ -124,6 +124,7 @@ def test_every_workload_can_log_in_and_the_schema_can_be_made(
     for role, database in (
         ("radfleet_app", "radfleet"),
         ("radfleet_system", "radfleet"),
+        ("radfleet_monitor", "radfleet"),
         ("mlflow", "mlflow"),
     ):
         psycopg.connect(here.dsn(role, database)).close()

@@ -221,12 +221,14 @@ def test_outside_servers_are_not_started(tmp_path: Path) -> None:
         "deliver",
         "sweep",
         "monitor",
+        "web",
     } == ours
     outside = Settings(
         home=tmp_path, database_url="host=x", mlflow_url="http://x", ray_address="x:1", workers=2
     )
     names = {part.name for part in parts(outside)}
-    assert names == {"migrate", "dicom", "http", "engine", "work-1", "work-2", "deliver", "sweep", "monitor"}
+    work = {"work-1", "work-2", "deliver", "sweep", "monitor"}
+    assert names == {"migrate", "dicom", "http", "web", "engine", *work}
 
 
 def test_every_part_is_started_after_parts_that_exist(tmp_path: Path) -> None:

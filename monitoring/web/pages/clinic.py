@@ -1,0 +1,58 @@
+"""One clinic: what it needs, how each of its streams stands, what is bound, what came in, what happened."""
+
+from dataclasses import asdict
+from typing import Any
+
+from monitoring.web import flags_store, views_store, words
+from monitoring.web.desk import Visit
+from monitoring.web.pages import fleet
+from monitoring.web.render import Page
+from registry import clinics, holds_store, onboarding
+
+_HEADING = {
+    "fine_tune": "{}: give it a fine-tuned version.",
+    "recalibrate": "{}: recalibrate the version that answers it.",
+    "hold": "{}: hold its results until somebody has looked.",
+    "flagged": "{}: look at its open flag.",
+    "silent": "{}: call them, nothing has come for too long.",
+    "watch": "{}: keep an eye on it.",
+    "no_verdict": "{}: no verdict has been given yet.",
+    "not_enough_data": "{}: wait, there is not enough data for a verdict.",
+    "no_study_yet": "{}: send the first study.",
+    "nothing_bound": "{}: bind a version, nothing answers here.",
+    "healthy": "{}: nothing to do, it is confirmed healthy.",
+}
+
+
+def show(visit: Visit) -> Page:
+    """The page. Raises ClinicUnknown, for a clinic of somebody else too."""
+    with visit.reading() as conn:
+        its = clinics.by_slug(conn, visit.args["clinic"])
+        slug = its.slug
+        (about,) = views_store.clinics(conn, slug)
+        streams, bound = views_store.streams(conn, slug), views_store.bound(conn, slug)
+        flags = flags_store.flags(conn, slug)
+        (row,) = fleet.ranked([about], streams, bound, flags)
+        sparks = views_store.sparks(conn, [s["stream_id"] for s in streams if s["stream_id"]])
+        studies = views_store.studies(conn, slug, limit=12)
+        past = views_store.timeline(conn, slug)
+    for stream in streams:
+        stream["statistics"] = sparks.get(stream["stream_id"], [])
+        stream["need"] = fleet.need(stream)
+    facts: dict[str, Any] = {
+        "clinic": about, "need": row["need"], "why": row["why"], "streams": streams, "flags": flags, "bound": bound,
+        "studies": studies, "timeline": past, "steps": [], "holds": [],
+    }  # fmt: skip
+    if not visit.who.clinic_id:
+        with visit.deciding() as conn:
+            facts["steps"] = [asdict(step) for step in onboarding.check(conn, its)]
+            here = {row["digest"] for row in bound}
+            holds = holds_store.list(conn, clinic_id=its.id)
+            facts["holds"] = [asdict(hold) for hold in holds if hold.clinic_id or hold.target in here]
+    heading = _HEADING[row["need"]].format(about["name"])
+    if its.state == "suspended":
+        heading = f"{about['name']} is suspended: activate it when it may send again."
+    elif facts["holds"]:
+        stop = words.count(len(facts["holds"]), "hold stops", "holds stop")
+        heading = f"{about['name']}: {stop} delivery, release what is over."
+    return Page("clinic.html", "/", heading, facts)

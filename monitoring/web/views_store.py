@@ -1,0 +1,181 @@
+"""What the pages read: published views alone. Rows are dictionaries,
+  because a page's JSON twin shows them as they are.
+
+Whose rows there are is decided by the transaction: the monitor's sees the fleet, a clinic's own sees that clinic.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import dict_row
+
+from registry.core.db import Conn
+
+Row = dict[str, Any]
+CLINICS_MAX, ROWS = 5000, 50
+
+
+def _rows(conn: Conn, statement: Any, **values: object) -> list[Row]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement, values).fetchall()
+
+
+CLINICS = """
+select c.clinic_id, c.clinic, c.name, c.state, c.scanners, s.day as studies_24h, s.last_at
+from registry.clinic_v c left join lateral (
+  select count(*) filter (where s.first_at > now() - interval '24 hours') as day, max(s.last_at) as last_at
+  from serving.study_v s where s.clinic_id = c.clinic_id) s on true
+where %(clinic)s::text is null or c.clinic = %(clinic)s order by c.clinic limit %(limit)s"""
+
+
+def clinics(conn: Conn, clinic: str | None = None) -> list[Row]:
+    """Clinics with their scanners, the studies of a day, and when they were last heard."""
+    return _rows(conn, CLINICS, clinic=clinic, limit=CLINICS_MAX)
+
+
+STREAMS = """
+select t.clinic, t.stream_id, t.task, t.sequence, t.model, t.digest, t.state, t.n, t.ranked, t.statistic,
+  t.threshold, t.epoch,
+  t.epoch_cause, t.epoch_at, t.since_at, t.last_at, t.open_flags, d.verdict, d.rule, d.sentence, d.action,
+  d.would_change,
+  d.since as verdict_since, d.at as verdict_at
+from monitoring.stream_v t left join monitoring.verdict_v d on d.clinic_id = t.clinic_id and d.stream_id = t.stream_id
+where (%(clinic)s::text is null or t.clinic = %(clinic)s) and t.state <> 'superseded'
+order by t.clinic, t.task, t.sequence limit %(limit)s"""
+
+
+def streams(conn: Conn, clinic: str | None = None) -> list[Row]:
+    """Every watched stream of what is bound now, with its verdict."""
+    return _rows(conn, STREAMS, clinic=clinic, limit=4 * CLINICS_MAX)
+
+
+SPARKS = """
+select i.id, (select array_agg(o.statistic order by o.seq) from (select o.seq, o.statistic
+  from monitoring.observation_v o
+  where o.stream_id = i.id order by o.seq desc limit 40) o) as statistic
+from unnest(%(ids)s::uuid[]) as i(id)"""
+
+
+def sparks(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, list[float]]:
+    """The drift statistic after each of the last 40 studies of these streams."""
+    return {row["id"]: row["statistic"] or [] for row in _rows(conn, SPARKS, ids=list(ids))}
+
+
+STUDIES = """
+select s.clinic, s.study_id, s.revision, s.state, s.lane, s.code, s.first_at, s.last_at, s.finished_at,
+  s.instances, s.delivered,
+  s.to_deliver, (select array_agg(a.model order by a.task) from serving.answer_v a
+    where a.clinic_id = s.clinic_id and a.study_id = s.study_id and a.revision = s.revision) as models
+from serving.study_v s
+where (%(clinic)s::text is null or s.clinic = %(clinic)s) and (%(state)s::text is null or s.state = %(state)s)
+  and (%(before)s::timestamptz is null or s.first_at < %(before)s)
+order by s.first_at desc limit %(limit)s"""
+
+
+def studies(
+    conn: Conn, clinic: str | None, state: str | None = None, before: str | None = None, limit: int = ROWS
+) -> list[Row]:
+    """Studies, the newest first; ``before`` is the time of the last one seen."""
+    return _rows(conn, STUDIES, clinic=clinic, state=state, before=before, limit=limit)
+
+
+STUDY = """
+select clinic_id, clinic, study_id, revision, state, lane, code, first_at, last_at, finished_at, instances,
+  delivered, to_deliver
+from serving.study_v where study_id = %(study_id)s"""
+ANSWERS = """
+select task, revision, digest, model, binding_scope, binding_seq, created_at, scanner, findings, numbers, quality,
+  warnings,
+  not_assessed, qualification, picture
+from serving.answer_v where study_id = %(study_id)s order by revision desc, task limit 20"""
+STEPS = """
+select revision, at, step, detail from serving.step_v where study_id = %(study_id)s order by seq limit 500"""
+DELIVERIES = """
+select destination, way, object, state, tries, last_code, next_at, finished_at from serving.delivery_v
+where study_id = %(study_id)s order by id limit 200"""
+
+
+def study(conn: Conn, study_id: UUID) -> Row | None:
+    """Where one study stands."""
+    return next(iter(_rows(conn, STUDY, study_id=study_id)), None)
+
+
+def answers(conn: Conn, study_id: UUID) -> list[Row]:
+    """What each version answered, the newest revision first."""
+    return _rows(conn, ANSWERS, study_id=study_id)
+
+
+def steps(conn: Conn, study_id: UUID) -> list[Row]:
+    """The trace of a study."""
+    return _rows(conn, STEPS, study_id=study_id)
+
+
+def deliveries(conn: Conn, study_id: UUID) -> list[Row]:
+    """What was sent where."""
+    return _rows(conn, DELIVERIES, study_id=study_id)
+
+
+PICTURE = """
+select clinic_id, picture from serving.answer_v
+where study_id = %(study_id)s and task = %(task)s and picture is not null order by revision desc limit 1"""
+
+
+def picture(conn: Conn, study_id: UUID, task: str) -> tuple[UUID, UUID] | None:
+    """Clinic and object of the newest picture of a study."""
+    row = next(iter(_rows(conn, PICTURE, study_id=study_id, task=task)), None)
+    return (row["clinic_id"], row["picture"]) if row else None
+
+
+BOUND = """
+select c.clinic, b.task, b.scope, b.seq, b.digest, v.name || '@' || v.version as model, lower(b.valid) as since,
+  b.bound_by, b.reason
+from registry.binding b join registry.clinic_v c on c.clinic_id = b.clinic_id
+  join registry.model_version v using (digest)
+where upper_inf(b.valid) and b.role = 'active' and (%(clinic)s::text is null or c.clinic = %(clinic)s)
+  and (%(digest)s::text is null or b.digest = %(digest)s)
+order by c.clinic, b.task, b.scope limit %(limit)s"""
+
+
+def bound(conn: Conn, clinic: str | None = None, digest: str | None = None) -> list[Row]:
+    """What is bound now, of a clinic or of a version."""
+    return _rows(conn, BOUND, clinic=clinic, digest=digest, limit=4 * CLINICS_MAX)
+
+
+TIMELINE = """
+select lower(b.valid) as at, 'binding' as kind, v.name || '@' || v.version as what, b.task || ',
+  scope ' || b.scope as detail,
+  b.bound_by as who, b.reason
+from registry.binding b join registry.clinic_v c on c.clinic_id = b.clinic_id
+  join registry.model_version v using (digest)
+where c.clinic = %(clinic)s
+union all
+select f.opened_at, 'flag', f.kind, f.sentence, 'radfleet', '' from monitoring.flag_v f where f.clinic = %(clinic)s
+union all
+select f.resolved_at, 'flag resolved', f.kind, f.sentence, f.resolved_by, f.resolved_reason from monitoring.flag_v f
+where f.clinic = %(clinic)s and f.resolved_at is not null
+order by at desc limit %(limit)s"""
+
+
+def timeline(conn: Conn, clinic: str, limit: int = 20) -> list[Row]:
+    """What was bound and flagged at a clinic, the latest first."""
+    return _rows(conn, TIMELINE, clinic=clinic, limit=limit)
+
+
+STUCK = """
+select c.clinic, s.study_id, s.what, s.since from serving.stuck_v s
+  join registry.clinic_v c on c.clinic_id = s.clinic_id
+order by s.since limit %(limit)s"""
+QUEUE = """
+select kind, state, sum(jobs)::int as jobs, min(oldest) as oldest, count(*)::int as clinics from registry.queue_v
+group by kind, state order by kind, state"""
+
+
+def stuck(conn: Conn) -> list[Row]:
+    """What no part moved in time (promise P2): empty when all is well."""
+    return _rows(conn, STUCK, limit=ROWS)
+
+
+def queue(conn: Conn) -> list[Row]:
+    """Jobs that wait, run or are given up, over all clinics."""
+    return _rows(conn, QUEUE)
