@@ -60,6 +60,7 @@ def routes(settings: Settings, db: Database) -> FastAPI:
     app = FastAPI(title="Radfleet", docs_url=None, redoc_url=None, openapi_url=None)
     desk = Desk(settings, db)
     _doors(app, desk)
+    _sign_in(app, desk)
     for path, show in PAGES.items():
         app.add_api_route(path, _page(desk, show), methods=["GET"])
     for path, do in FORMS.items():
@@ -162,7 +163,7 @@ def _refused(request: Request, error: RadfleetError, status: int = 0) -> Respons
 
 
 def _doors(app: FastAPI, desk: Desk) -> None:
-    """Sign-in and out, what is ready, and the files of the look."""
+    """What needs nobody to be signed in: what is ready, and the files of the look."""
 
     @app.get("/healthz")
     def healthz() -> JSONResponse:
@@ -181,6 +182,10 @@ def _doors(app: FastAPI, desk: Desk) -> None:
         data, kind = STATIC[name]
         headers = {**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
         return Response(data, media_type=kind, headers=headers)
+
+
+def _sign_in(app: FastAPI, desk: Desk) -> None:
+    """Sign-in and out."""
 
     def door(request: Request, error: RadfleetError | None = None, name: str = "") -> Response:
         token = request.cookies.get(DOOR_COOKIE) or desks.fresh_token()

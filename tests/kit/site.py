@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from monitoring.web.app import application
 from registry import accounts, clinics
+from registry.core.settings import Settings
 from registry.sign_in import sessions
 from tests.kit.db import FreshDb, free_port
 from tests.kit.world import World
@@ -64,12 +65,10 @@ def people(db: FreshDb, **scoped: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(db: FreshDb, keys: dict[str, str]) -> Iterator[Site]:
-    """The pages on a port of loopback, served by uvicorn as in an installation."""
+def listening(app: Any) -> Iterator[str]:
+    """An application served by uvicorn on a port of loopback, as in an installation; its address."""
     port = free_port()
-    config = uvicorn.Config(
-        application(db.settings, db.database), "127.0.0.1", port, log_config=None, lifespan="off", access_log=False
-    )  # fmt: skip
+    config = uvicorn.Config(app, "127.0.0.1", port, log_config=None, lifespan="off", access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -78,10 +77,17 @@ def serving(db: FreshDb, keys: dict[str, str]) -> Iterator[Site]:
         while not server.started and time.monotonic() < deadline:
             time.sleep(0.02)
         assert server.started
-        yield Site(db, f"http://127.0.0.1:{port}", keys)
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join(15)
+
+
+@contextmanager
+def serving(db: FreshDb, keys: dict[str, str], settings: Settings | None = None) -> Iterator[Site]:
+    """The pages over a database."""
+    with listening(application(settings or db.settings, db.database)) as base:
+        yield Site(db, base, keys)
 
 
 def stream(

@@ -115,7 +115,7 @@ def test_a_session_ends(site: Site, world: World, end: str) -> None:
         world.sql(ENDS[end])
         assert client.get("/").status_code == 303
         answer = client.get("/flags", headers={"Accept": "application/json"})
-        assert (answer.status_code, answer.json()["code"]) == (401, "sign_in.session_over")
+        assert (answer.status_code, answer.json()["code"]) == (401, "session.over")
 
 
 def test_a_token_is_kept_as_a_hash_and_a_key_is_shown_once(site: Site, world: World) -> None:
