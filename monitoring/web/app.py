@@ -11,10 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from monitoring.web import desk as desks
-from monitoring.web.desk import COOKIE, DOOR_COOKIE, Desk, Visit
+from monitoring.web.desk import COOKIE, DOOR_COOKIE, Desk, Told, Visit
 from monitoring.web.errors import PageUnknown
 from monitoring.web.pages import clinic, flag, fleet, health, help, model, promotion, study
-from monitoring.web.render import HEADERS, STATIC, Frame, Page, error_page, html, problem, twin
+from monitoring.web.render import HEADERS, SANDBOX, STATIC, Frame, Page, error_page, html, problem, twin
 from registry.core.db import Database
 from registry.core.errors import RadfleetError
 from registry.core.logs import log
@@ -24,8 +24,7 @@ from registry.sign_in import sessions
 from registry.sign_in.errors import SessionOver
 
 Show = Callable[[Visit], Page]
-# A form's work: where to go next, and what was done as before, after and undo.
-Do = Callable[[Visit, Mapping[str, str]], tuple[str, Mapping[str, Any]]]
+Do = Callable[[Visit, Mapping[str, str]], Told]
 
 PAGES: Mapping[str, Show] = {
     "/": fleet.show,
@@ -43,6 +42,9 @@ PAGES: Mapping[str, Show] = {
     "/help/errors/{code}": help.error,
 }
 FORMS: Mapping[str, Do] = {
+    "/flags/{id}/acknowledge": flag.acknowledge,
+    "/flags/{id}/mute": flag.mute,
+    "/flags/{id}/resolve": flag.resolve,
     "/promotions/{id}/approve": promotion.approve,
     "/promotions/{id}/apply": promotion.apply,
     "/promotions/{id}/withdraw": promotion.withdraw,
@@ -65,7 +67,12 @@ def routes(settings: Settings, db: Database) -> FastAPI:
         app.add_api_route(path, _page(desk, show), methods=["GET"])
     for path, do in FORMS.items():
         app.add_api_route(path, _form(desk, do), methods=["POST"])
-    app.add_api_route("/studies/{study}/picture/{task}", _picture(desk), methods=["GET"])
+    picture = _bytes(desk, study.picture, "image/png", HEADERS)
+    app.add_api_route("/studies/{study}/picture/{task}", picture, methods=["GET"])
+    report = _bytes(
+        desk, flag.report, "text/html; charset=utf-8", HEADERS | {"Content-Security-Policy": SANDBOX}
+    )
+    app.add_api_route("/flags/{id}/report", report, methods=["GET"])
 
     @app.exception_handler(RadfleetError)
     def named(request: Request, error: RadfleetError) -> Response:
@@ -138,11 +145,14 @@ def _form(desk: Desk, do: Do) -> Any:
     return endpoint
 
 
-def _picture(desk: Desk) -> Callable[[Request], Response]:
+def _bytes(
+    desk: Desk, find: Callable[[Visit], bytes], kind: str, headers: Mapping[str, str]
+) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
         who = desks.session(desk, request)
+        request.state.who = who
         visit = Visit(desk, who, request.path_params, request.query_params)
-        return Response(study.picture(visit), media_type="image/png", headers=HEADERS)
+        return Response(find(visit), media_type=kind, headers=dict(headers))
 
     return endpoint
 

@@ -19,6 +19,8 @@ from registry.core.settings import Settings
 from registry.sign_in import sessions
 from registry.sign_in.sessions_store import Session
 
+# Where to go after a form, and what it did: before, after, undo, note.
+Told = tuple[str, Mapping[str, Any]]
 COOKIE, DOOR_COOKIE = "radfleet_session", "radfleet_door"
 FORM_BYTES_MAX = 16_384
 

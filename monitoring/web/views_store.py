@@ -179,3 +179,48 @@ def stuck(conn: Conn) -> list[Row]:
 def queue(conn: Conn) -> list[Row]:
     """Jobs that wait, run or are given up, over all clinics."""
     return _rows(conn, QUEUE)
+
+
+# The reference is what the epoch took as normal; the newest rows are those that a person wants to see.
+FEATURE = """
+select * from (
+  select o.seq, o.study_id, o.at, o.outcome, o.scanner_group, o.statistic,
+    case when jsonb_typeof(f.values -> %(feature)s) = 'number' then (f.values ->> %(feature)s)::float8 end as value
+  from monitoring.observation_v o join serving.feature_v f on f.clinic_id = o.clinic_id and f.seq = o.seq
+  where o.stream_id = %(stream_id)s and o.epoch = %(epoch)s order by o.seq desc limit %(limit)s) rows
+order by seq"""
+
+
+def feature(conn: Conn, stream_id: UUID, epoch: int, name: str, limit: int = 400) -> list[Row]:
+    """One feature of each study of an epoch, in order."""
+    return _rows(conn, FEATURE, stream_id=stream_id, epoch=epoch, feature=name, limit=limit)
+
+
+ELSEWHERE = """
+select t.clinic, t.task, t.sequence, t.state, t.n, t.statistic, t.threshold, d.verdict
+from monitoring.stream_v t left join monitoring.verdict_v d on d.clinic_id = t.clinic_id and d.stream_id = t.stream_id
+where t.clinic <> %(clinic)s and t.task = %(task)s and t.state <> 'superseded'
+  and t.scanner_groups::text like '%%' || %(word)s || '%%'
+order by t.clinic limit 20"""
+
+
+def elsewhere(conn: Conn, clinic: str, task: str, word: str) -> list[dict[str, Any]]:
+    """Streams of other clinics in which the same scanner group appears."""
+    return _rows(conn, ELSEWHERE, clinic=clinic, task=task, word=word)
+
+
+REPORT = """
+select report_id, digest, size, reference_rows, current_rows, opinion, library, at from monitoring.report_v
+where flag_id = %(id)s"""
+REPORT_HTML = "select html from monitoring.report where flag_id = %(id)s"
+
+
+def report(conn: Conn, flag_id: int) -> Row | None:
+    """The report that was frozen for a flag, without its bytes."""
+    return next(iter(_rows(conn, REPORT, id=flag_id)), None)
+
+
+def report_html(conn: Conn, flag_id: int) -> bytes | None:
+    """The same as packed HTML."""
+    row = next(iter(_rows(conn, REPORT_HTML, id=flag_id)), None)
+    return bytes(row["html"]) if row else None

@@ -14,7 +14,18 @@ from tests.k8s.render import Object, Pod, kind, matches, pods
 EVERY = -1  # all ports
 OUTSIDE, KUBERAY, CNPG = "outside", "kuberay-operator", "cloudnative-pg"
 DATABASE = "postgres"
-CLIENTS = ("migrate", "mlflow", "door-dicom", "door-http", "web", "work", "deliver", "sweep", "engine", "monitor")
+CLIENTS = (
+    "migrate",
+    "mlflow",
+    "door-dicom",
+    "door-http",
+    "web",
+    "work",
+    "deliver",
+    "sweep",
+    "engine",
+    "monitor",
+)
 RAY = ("ray-head", "ray-worker", "engine", "work")
 # (who asks, who is asked): ports. All else is denied.
 EXPECTED: dict[tuple[str, str], set[int]] = {

@@ -114,7 +114,9 @@ def test_every_workload_can_log_in_and_the_schema_can_be_made(
         assert old in url
         url = url.replace(old, new)
     passwords = tmp_path / "pgpass"
-    passwords.write_text("".join(f"*:*:*:{role}:{WORD}\n" for role in (*sorted(SERVICE), "mlflow")))
+    passwords.write_text(
+        "".join(f"*:*:*:{role}:{WORD}\n" for role in (*sorted(SERVICE), "radfleet_monitor", "mlflow"))
+    )
     passwords.chmod(0o600)
     monkeypatch.setenv("PGPASSFILE", str(passwords))
     here = Settings(home=tmp_path, database_url=url)

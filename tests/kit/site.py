@@ -5,7 +5,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,8 @@ import httpx
 import uvicorn
 from psycopg.types.json import Jsonb
 
+from monitoring.streams import feed
+from monitoring.streams.state import to_bytes
 from monitoring.web.app import application
 from registry import accounts, clinics
 from registry.core.settings import Settings
@@ -132,10 +135,12 @@ def stream(
                 (clinic, id, seq, study, "reference" if n < studies // 2 else "ranked", statistic),
             )  # fmt: skip
         since = seqs[-shifted] if shifted else None
+        known = replace(feed.new(1, 3650.0, seqs[-1]), last_at=datetime.now(UTC).isoformat())
+        state = to_bytes(known)
         conn.execute(
-            "insert into monitoring.stream_state values (%s, %s, %s, 1, '', %s, %s, %s, %s, 3650, %s, %s, %s, now())",
-            (clinic, id, seqs[-1], Jsonb({"phase": "watching", "groups": ["philips ingenia"]}), studies, studies // 2,
-             statistic, verdict == "watch", seqs[-1] if flag else None, since),
+            "insert into monitoring.stream_state values (%s, %s, %s, 1, %s, %s, %s, %s, %s, 3650, %s, %s, %s, now())",
+            (clinic, id, seqs[-1], state, Jsonb({"phase": "watching", "groups": ["philips ingenia"]}), studies,
+             studies // 2, statistic, verdict == "watch", seqs[-1] if flag else None, since),
         )  # fmt: skip
         if verdict:
             conn.execute(

@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
-from monitoring.web import flags_store, views_store, words
+from monitoring import flags_store
+from monitoring.web import views_store, words
 from monitoring.web.desk import Visit
 from monitoring.web.pages import fleet
 from monitoring.web.render import Page
@@ -31,7 +32,7 @@ def show(visit: Visit) -> Page:
         slug = its.slug
         (about,) = views_store.clinics(conn, slug)
         streams, bound = views_store.streams(conn, slug), views_store.bound(conn, slug)
-        flags = flags_store.flags(conn, slug)
+        flags = flags_store.flags(conn, slug, resolved=False, limit=50)
         (row,) = fleet.ranked([about], streams, bound, flags)
         sparks = views_store.sparks(conn, [s["stream_id"] for s in streams if s["stream_id"]])
         studies = views_store.studies(conn, slug, limit=12)

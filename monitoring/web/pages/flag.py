@@ -1,23 +1,34 @@
 """Flags: which to look at, and of one flag what moved, since when, on what evidence, and what to do next."""
 
+import gzip
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from monitoring.web import charts, flags_store, words
-from monitoring.web.desk import Visit
-from monitoring.web.errors import PageUnknown
+from monitoring import flags, flags_store
+from monitoring.errors import FlagUnknown
+from monitoring.streams import epochs
+from monitoring.streams.groups import WORDS
+from monitoring.web import views_store, words
+from monitoring.web.desk import Told, Visit
+from monitoring.web.errors import FormInvalid, PageUnknown
 from monitoring.web.render import Page
 from registry.accounts import Act
+from registry.core.db import Conn
+
+REPORT_BYTES_MAX = 64 << 20
 
 
 def many(visit: Visit) -> Page:
     """Open flags first; with ``?past=1`` the resolved ones too."""
     past = visit.query.get("past") == "1"
     with visit.reading() as conn:
-        rows = flags_store.flags(conn, past=past)
+        rows = flags_store.flags(conn, None, resolved=past, limit=200)
     waiting = [row for row in rows if row["state"] == "open"]
     seen = [row for row in rows if row["state"] in ("acknowledged", "muted")]
     if waiting:
-        heading = f"Look at {words.count(len(waiting), 'open flag')}: begin with {waiting[-1]['clinic']}, the oldest."
+        oldest = waiting[-1]["clinic"]
+        heading = f"Look at {words.count(len(waiting), 'open flag')}: begin with {oldest}, the oldest."
     elif seen:
         heading = f"Nobody needs to look now: {words.count(len(seen), 'flag')} seen and not resolved."
     else:
@@ -26,22 +37,26 @@ def many(visit: Visit) -> Page:
 
 
 def one(visit: Visit) -> Page:
-    """One flag. Raises PageUnknown."""
+    """One flag. Raises FlagUnknown, for a flag of another clinic too."""
     with visit.reading() as conn:
-        flag = flags_store.flag(conn, visit.number("id"))
-        if flag is None:
-            raise PageUnknown("there is no such flag")
-        names = [feature["name"] for feature in flag["features"]]
-        rows = flags_store.feature(conn, flag["stream_id"], flag["epoch"], names[0]) if names else []
-        events = flags_store.events(conn, flag["id"])
-        group = str(flag["cause"].get("group", "")) if isinstance(flag["cause"], dict) else ""
-        others = flags_store.elsewhere(conn, flag["clinic"], flag["task"], group) if group else []
+        flag = flags.show(conn, visit.number("id"))
+        its = flag["features"]
+        rows = views_store.feature(conn, flag["stream_id"], flag["epoch"], its[0]["name"]) if its else []
+        events = flags_store.events(conn, flag["clinic_id"], flag["id"])
+        group = flag["cause"].get("group")
+        others = views_store.elsewhere(conn, flag["clinic"], flag["task"], group) if group else []
+        report = None if visit.who.clinic_id else views_store.report(conn, flag["id"])
+    may = visit.may(Act.FLAG) and flag["state"] != "resolved"
     facts: dict[str, Any] = {
-        "flag": flag, "events": events, "elsewhere": others, "studies": rows[-20:][::-1],
-        "moved": {"feature": names[0] if names else None, "values": [row["value"] for row in rows],
+        "flag": flag, "cause": cause(flag["cause"]), "elsewhere": others, "studies": rows[-20:][::-1],
+        "report": report, "may": may,
+        "events": [{"at": e.at, "actor": e.actor, "type": e.type, "body": json.loads(e.body)}
+                   for e in reversed(events)],
+        "whole": flags.record_is_whole(events),
+        "moved": {"feature": its[0].get("words", its[0]["name"]) if its else None,
+                  "values": [row["value"] for row in rows],
                   "reference": [r["value"] for r in rows if r["outcome"] == "reference" and r["value"] is not None],
                   "change": changed(rows, flag["since_seq"])},
-        "may": {"flag": visit.may(Act.HOLD)},
     }  # fmt: skip
     return Page("flag.html", "/flags", flag["sentence"], facts)
 
@@ -52,7 +67,71 @@ def changed(rows: list[dict[str, Any]], since_seq: int | None) -> int | None:
     return at or None
 
 
-def picture(facts: dict[str, Any]) -> charts.Series | None:
-    """The chart of what moved."""
-    moved = facts["moved"]
-    return charts.series(moved["values"], moved["reference"], moved["change"], moved["feature"] or "")
+def cause(known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A flag's cause in words: what of the scanner changed, then what the scanner is."""
+    moved = [
+        (WORDS.get(part, part), f"{before} → {after}")
+        for part, (before, after) in known.get("changed", {}).items()
+    ]
+    same = [(word, str(known[part])) for part, word in WORDS.items() if known.get(part) not in (None, "?")]
+    return [*moved, *(pair for pair in same if pair[0] not in dict(moved))]
+
+
+def report(visit: Visit) -> bytes:
+    """The report that was frozen for this flag, as HTML. Raises FlagUnknown, PageUnknown."""
+    if visit.who.clinic_id:
+        raise PageUnknown
+    with visit.reading() as conn:
+        packed = views_store.report_html(conn, visit.number("id"))
+    if packed is None:
+        raise PageUnknown("no report was frozen for this flag")
+    return gzip.decompress(packed)[:REPORT_BYTES_MAX]
+
+
+def acknowledge(visit: Visit, form: Mapping[str, str]) -> Told:
+    """Somebody looks after it."""
+    reason, notify = form.get("reason", ""), bool(visit.desk.settings.webhook_url)
+    number = visit.number("id")
+    return _change(visit, lambda conn, by: flags.acknowledge(conn, number, by=by, reason=reason, notify=notify),
+                   "resolve it, below; the record keeps both")  # fmt: skip
+
+
+def mute(visit: Visit, form: Mapping[str, str]) -> Told:
+    """Tell nobody about it for some hours."""
+    hours, reason, number = form.get("hours", ""), form.get("reason", ""), visit.number("id")
+    if not hours.isdecimal() or len(hours) > 6:
+        raise FormInvalid("the hours are no whole number")
+    return _change(
+        visit,
+        lambda conn, by: flags.mute(conn, number, int(hours), by=by, reason=reason),
+        "mute it for 1 hour: it speaks again then",
+    )
+
+
+def resolve(visit: Visit, form: Mapping[str, str]) -> Told:
+    """End it; the stream is watched again from nothing."""
+    reason, number, fresh = form.get("reason", ""), visit.number("id"), "fresh" in form
+    notify = bool(visit.desk.settings.webhook_url)
+
+    def work(conn: Conn, by: str) -> dict[str, Any]:
+        its = flags.resolve(conn, number, by=by, reason=reason, notify=notify)
+        if its["kind"] == "drift" or fresh:
+            said = f"flag {number}: {reason}"
+            epochs.begin(conn, its["clinic_id"], its["stream_id"], fresh=fresh, by=by, reason=said)
+        return its
+
+    return _change(visit, work, "none: a resolved flag is a record, and what happens later raises its own")
+
+
+def _change(visit: Visit, work: Callable[[Conn, str], dict[str, Any]], undo: str) -> Told:
+    """Who decides is looked up first; then flag, record and epoch change in one transaction."""
+    number = visit.number("id")
+    with visit.deciding() as conn:
+        by = visit.actor(conn, Act.FLAG)
+    with visit.desk.db.monitor(write=True) as conn:
+        before = flags_store.flag(conn, number)
+        if before is None:
+            raise FlagUnknown
+        after = work(conn, by)
+    said = {"before": before["state"], "after": after["state"], "undo": undo, "note": ""}
+    return f"/flags/{number}", said

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from monitoring.web import flags_store, views_store, words
+from monitoring import flags_store
+from monitoring.web import views_store, words
 from monitoring.web.desk import Visit
 from monitoring.web.render import Page
 
@@ -30,7 +31,8 @@ def show(visit: Visit) -> Page:
     """The page: clinics with their worst stream."""
     with visit.reading() as conn:
         clinics, streams = views_store.clinics(conn), views_store.streams(conn)
-        bound, flags = views_store.bound(conn), flags_store.flags(conn)
+        bound = views_store.bound(conn)
+        flags = flags_store.flags(conn, None, resolved=False, limit=views_store.CLINICS_MAX)
         rows = ranked(clinics, streams, bound, flags)
         ids = [row["stream_id"] for row in rows[:SHOWN] if row["stream_id"]]
         sparks = views_store.sparks(conn, ids)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from monitoring.web import words
-from monitoring.web.desk import Visit
+from monitoring.web.desk import Told, Visit
 from monitoring.web.errors import FormInvalid
 from monitoring.web.render import Page
 from registry import bindings, clinics
@@ -17,8 +17,6 @@ from registry.promotions.errors import PromotionStale
 from registry.promotions.moves import State
 from registry.promotions.moves_store import Promotion
 from registry.verbs import short
-
-Told = tuple[str, Mapping[str, Any]]
 
 
 def many(visit: Visit) -> Page:

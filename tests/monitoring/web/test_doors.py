@@ -1,5 +1,6 @@
 """Who gets in and what is kept out: sign-in, sessions and their ends, forms, headers, one clinic alone, twins."""
 
+import gzip
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -238,7 +239,8 @@ def test_every_page_has_its_twin(site: Site) -> None:
             assert by_name.json()["heading"] in page.text.replace("&#39;", "'")
         missing = client.get("/clinics/nowhere.json")
         assert (missing.status_code, missing.json()["code"]) == (404, "registry.clinic_unknown")
-        assert client.get("/flags/999.json").json()["code"] == "web.page_unknown"
+        assert client.get("/flags/999.json").json()["code"] == "monitoring.flag_unknown"
+        assert client.get("/flags/nine.json").json()["code"] == "web.page_unknown"
 
 
 def test_who_sees_one_clinic_sees_no_other(site: Site, world: World) -> None:
@@ -310,6 +312,47 @@ def test_two_people_promote_and_roll_back_by_forms(site: Site) -> None:
         again = _send(bert, "/promotions/1/rollback", seq="2", reason="sent twice")
         assert again.status_code == 409
         assert _send(bert, "/promotions/1/rollback", seq="x", reason="r").status_code == 422
+
+
+def test_a_flag_is_acknowledged_muted_and_resolved_by_forms(site: Site) -> None:
+    with site.client("quin") as quin, site.client("vera") as vera:
+        assert "/flags/1/resolve" not in vera.get("/flags/1").text
+        assert _send(vera, "/flags/1/acknowledge", reason="x").status_code == 403
+        assert _send(quin, "/flags/1/acknowledge", reason=" ").status_code == 422
+        assert _send(quin, "/flags/1/acknowledge", reason="looking").headers["location"] == "/flags/1"
+        page = quin.get("/flags/1").text
+        assert "open → acknowledged" in page
+        assert "quin: looking" in page
+        for hours in ("", "-1", "0", "721", "1e3"):
+            assert _send(quin, "/flags/1/mute", reason="r", hours=hours).status_code == 422, hours
+        assert _send(quin, "/flags/1/mute", reason="at night", hours="8").status_code == 303
+        assert "acknowledged → muted" in quin.get("/flags/1").text
+        assert _send(quin, "/flags/1/resolve", reason="new coil, agreed", fresh="on").status_code == 303
+        assert "muted → resolved" in quin.get("/flags/1").text
+        assert quin.get("/flags/1.json").json()["whole"] is True
+        assert _send(quin, "/flags/1/resolve", reason="again").status_code == 409
+        assert _send(quin, "/flags/99/resolve", reason="none").status_code == 404
+
+
+def test_a_frozen_report_runs_in_a_sandbox(site: Site, world: World) -> None:
+    html = b"<html><script>1</script></html>"
+    with site.client("quin") as quin:
+        assert quin.get("/flags/1/report").status_code == 404
+        world.sql(
+            "insert into monitoring.report(clinic_id, kind, flag_id, digest, html, size, rows_digest, reference_rows, "
+            "current_rows, methods, opinion, library) select clinic_id, 'flag', id, %s, %s, 1, %s, 50, 12, '[]', '{}', "
+            "'evidently 0.7.23' from monitoring.flag where id = 1",
+            "sha256:" + "a" * 64, gzip.compress(html), "sha256:" + "b" * 64)  # fmt: skip
+        assert 'href="/flags/1/report"' in quin.get("/flags/1").text
+        answer = quin.get("/flags/1/report")
+        assert answer.content == html
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("sandbox allow-scripts;")
+        assert "allow-same-origin" not in policy
+        assert "connect-src" not in policy, "default-src 'none' holds"
+    with site.client("clara") as clara:
+        assert clara.get("/flags/1/report").status_code == 404
+        assert clara.get("/flags/2/report").status_code == 404
 
 
 def test_a_promotion_is_withdrawn_by_a_form(site: Site) -> None:
