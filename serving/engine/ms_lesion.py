@@ -27,19 +27,32 @@ HALF = 2  # neighbouring slices on each side
 BATCH = 16
 MULTIPLE = 32  # the network folds 2 x 2 pixels and then halves four times
 OUTSIDE = np.float32(-1)
+NOTHING = np.float32(-20)  # the logit of surely no lesion
 THIN_MM = 2.0  # slices up to this are read in three directions
 NEIGHBOURS = np.ones((3, 3, 3))
 
 
 def lesion_chance(image: Array, net: Net, directions: tuple[int, ...]) -> Array:
-    """Mean probability [X,Y,Z] over slice directions.
+    """Probability [X,Y,Z] of the mean logit over slice directions.
 
+    The mean of logits and not of probabilities: a fundus of the cortex looks like a lesion in one direction and like
+    cortex in the others, and one sure no outweighs a maybe.
     image: FLAIR / peak - 1 on 1 mm voxels, -1 outside the brain. net: [16,5,h,w] float32 -> logits [16,1,h,w].
     """
     total = np.zeros(image.shape, np.float32)
     for axis in directions:
-        total += np.moveaxis(_one_direction(np.moveaxis(image, axis, 0), net), 0, axis)
-    return np.where(image > OUTSIDE, total / len(directions), 0).astype(np.float32)
+        total += lesion_logit(image, net, axis)
+    return np.where(image > OUTSIDE, sigmoid(total / np.float32(len(directions))), 0).astype(np.float32)
+
+
+def directions_of(thickest_mm: float, axis: int) -> tuple[int, ...]:
+    """The slice directions to read: all three of thin scans; only across thick slices, in whose planes little is."""
+    return (0, 1, 2) if thickest_mm <= THIN_MM else (axis,)
+
+
+def lesion_logit(image: Array, net: Net, axis: int) -> Array:
+    """Logits [X,Y,Z] of the slices along one axis; NOTHING where a slice shows no brain."""
+    return np.moveaxis(_one_direction(np.moveaxis(image, axis, 0), net), 0, axis)
 
 
 def _one_direction(image: Array, net: Net) -> Array:
@@ -47,15 +60,15 @@ def _one_direction(image: Array, net: Net) -> Array:
     edges = [(HALF, HALF), (0, -height % MULTIPLE), (0, -width % MULTIPLE)]
     padded = np.pad(image, edges, constant_values=OUTSIDE)
     live = np.flatnonzero((image > OUTSIDE).any((1, 2)))
-    chance = np.zeros(image.shape, np.float32)
+    logits = np.full(image.shape, NOTHING, np.float32)
     for start in range(0, len(live), BATCH):
         rows = live[start : start + BATCH]
         # always full batches: a runtime may compile anew for every shape
         take = np.pad(rows, (0, BATCH - len(rows)), mode="edge")
         stacks = np.stack([padded[row : row + 2 * HALF + 1] for row in take])
-        logit = net(np.ascontiguousarray(stacks, np.float32))
-        chance[rows] = sigmoid(logit[: len(rows), 0, :height, :width])
-    return chance
+        answer = net(np.ascontiguousarray(stacks, np.float32))
+        logits[rows] = answer[: len(rows), 0, :height, :width]
+    return logits
 
 
 def already_stripped(image: Array, brain: Mask) -> Mask | None:
@@ -84,7 +97,7 @@ def chance_of(image: Array, brain: Mask, spacing: NDArray[np.float64], net: Net)
     mask = shrink(inside.astype(np.float32), spacing, 1.0) > 0.5
     if not mask.any():
         return np.zeros(image.shape, np.float32)
-    directions = (0, 1, 2) if spacing.max() <= THIN_MM else (int(np.argmax(spacing)),)
+    directions = directions_of(float(spacing.max()), int(np.argmax(spacing)))
     chance = np.zeros(image.shape, np.float32)
     chance[box] = spread(lesion_chance(scaled(fine, mask), net, directions), spacing, 1.0, inner.shape)
     return np.where(brain, chance, 0).astype(np.float32)

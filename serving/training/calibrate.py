@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,14 @@ from scipy import ndimage as ndi
 from scipy import optimize
 
 from serving.engine.grids import sigmoid
-from serving.engine.ms_lesion import lesion_chance
+from serving.engine.ms_lesion import NOTHING, OUTSIDE, directions_of, lesion_logit
 from serving.engine.outcome import Array, Mask, Net
 from serving.training.donors import TEST_DONORS, TEST_PEOPLE, load_donors, load_host
 from serving.training.evaluate import dice
 from serving.training.labelmaps import HELD_MAPS
+
+if TYPE_CHECKING:
+    from serving.training.render_flair import Flair
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 BANDS: dict[str, tuple[float, float]] = {"faint": (0.12, 0.22), "middle": (0.22, 0.38), "strong": (0.38, 0.6)}
@@ -30,11 +33,15 @@ LAST = ("1.final_conv.weight", "1.final_conv.bias")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A generated FLAIR (peak - 1, -1 outside) [X,Y,Z] at 1 mm, its lesions, and how bright they were drawn."""
+    """A generated FLAIR (peak - 1, -1 outside) [X,Y,Z] at 1 mm, its lesions, how bright they were drawn.
+
+    directions: the slice directions in which such a scan is read at use.
+    """
 
     image: Array
     lesion: Mask
     band: str
+    directions: tuple[int, ...] = (0, 1, 2)
 
 
 def generated_cases(root: Path, count: int, seed: int, unseen_donors: bool) -> list[Case]:
@@ -54,29 +61,32 @@ def generated_cases(root: Path, count: int, seed: int, unseen_donors: bool) -> l
     while len(out) < count:
         rng = np.random.default_rng((seed, len(out)))
         scene = flair_scene(rng, hosts[len(out) // len(BANDS) % 2], donors, one_person=True)
-        out += [_cropped(*flair_image(rng, scene, limits), band) for band, limits in BANDS.items()]
+        out += [_as_at_use(flair_image(rng, scene, limits), band) for band, limits in BANDS.items()]
     return out[:count]
 
 
-def _cropped(image: Array, lesion: Mask, band: str) -> Case:
+def _as_at_use(flair: Flair, band: str) -> Case:
+    image, lesion, across = flair
     box = ndi.find_objects((image > -1).astype(np.uint8))[0]
-    return Case(np.ascontiguousarray(image[box]), np.ascontiguousarray(lesion[box]), band)
+    read = directions_of(across[1], across[0]) if across is not None else (0, 1, 2)
+    return Case(np.ascontiguousarray(image[box]), np.ascontiguousarray(lesion[box]), band, read)
 
 
 def direction_logits(net: Net, cases: list[Case]) -> list[Array]:
-    """Logits [3,X,Y,Z] of each case, one volume a slice direction: all that calibration needs of a net."""
+    """Logits [D,X,Y,Z] of each case, one volume a direction read: all that calibration needs of a net."""
     out = []
     for case in cases:
-        raw = [lesion_chance(case.image, net, (axis,)).clip(1e-7, 1 - 1e-7) for axis in range(3)]
-        out.append(np.stack([np.log(each / (1 - each)) for each in raw]).astype(np.float32))
+        logits = np.stack([lesion_logit(case.image, net, axis) for axis in case.directions])
+        out.append(np.where(case.image > OUTSIDE, logits, NOTHING))
     return out
 
 
 def mean_chances(logits: list[Array], slope: float = 1.0, offset: float = 0.0) -> list[Array]:
-    """Probability as at use on 1 mm scans: the mean over directions, of slope x logit + offset."""
+    """Probability as at use: of slope x logit + offset, the mean over directions."""
     factor, shift = np.float32(slope), np.float32(offset)
     return [
-        np.asarray(sigmoid(factor * each + shift).mean(0) * (each[0] > -16), np.float32) for each in logits
+        np.asarray(sigmoid(factor * each.mean(0) + shift) * (each[0] > NOTHING), np.float32)
+        for each in logits
     ]
 
 
@@ -96,7 +106,7 @@ def best_threshold(found: list[Array], cases: list[Case]) -> tuple[float, float]
 def fit_slope(logits: list[Array], cases: list[Case]) -> float:
     """Slope that makes the probabilities of single directions most likely (its offset is fitted along)."""
     inside = [case.image > -1 for case in cases]
-    logit = np.concatenate([each[2][there][::7] for each, there in zip(logits, inside, strict=True)])
+    logit = np.concatenate([each[-1][there][::7] for each, there in zip(logits, inside, strict=True)])
     truth = np.concatenate([case.lesion[there][::7] for case, there in zip(cases, inside, strict=True)])
 
     def loss(pair: NDArray[np.float64]) -> float:

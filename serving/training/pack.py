@@ -133,7 +133,7 @@ def main(
     lesion: Annotated[list[Path], typer.Option(help="Lesion weights, one a seed; the first one ships.")],
     key: Annotated[Path, typer.Option(help="Private ed25519 key (PEM) of the publisher; made when absent.")],
     data: Annotated[Path | None, typer.Option(help="Open data folder; default RADFLEET_DATA.")] = None,
-    cases: Annotated[int, typer.Option(help="Generated cases for the calibration.")] = 12,
+    cases: Annotated[int, typer.Option(help="Generated cases for the calibration.")] = 24,
     threads: Annotated[int, typer.Option()] = 2,
 ) -> None:
     """Calibrate, score, write and sign the three packages; keep the other seeds' nets for the bench."""

@@ -9,6 +9,7 @@ the grey matter of its own image, because on FLAIR that is what tells it from a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ _WARP = WarpRange(rotation=10, scale=0.1, shear=0.04, shift=5, bending=((5, 4.0)
 _GREY = (lm.CORTEX, lm.CEREBELLAR_CORTEX, lm.HIPPOCAMPUS, lm.AMYGDALA, lm.ACCUMBENS)
 _DEEP = (lm.THALAMUS, lm.CAUDATE, lm.PUTAMEN, lm.PALLIDUM, lm.VENTRAL_DC, lm.CHIASM)
 _PATCHY = [lm.CORTEX, lm.HIPPOCAMPUS, lm.AMYGDALA, lm.CAUDATE, lm.PUTAMEN]
+BoolMask = NDArray[np.bool_]
 _FLUID = [lm.VENTRICLE, lm.THIRD_VENTRICLE, lm.FOURTH_VENTRICLE, lm.CSF]
 
 
@@ -74,6 +76,17 @@ def flair_scene(rng: np.random.Generator, host: Host, donors: list[Donor], one_p
     stacked = torch.stack([as_float(head.group), as_float(part), as_float(brain)])
     group, parts, inside = pull(stacked, grid, nearest=True)
     return Scene(group.long(), (parts * (inside > 0.5)).long(), inside > 0.5)
+
+
+class Flair(NamedTuple):
+    """A rendered FLAIR: image [X,Y,Z] = intensity / histogram peak - 1 (-1 outside), its lesions, its slices.
+
+    across: the array axis across slices, and their distance in mm; None where the volume is about isotropic.
+    """
+
+    image: NDArray[np.float32]
+    lesion: BoolMask
+    across: tuple[int, float] | None
 
 
 def _means(rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
@@ -157,10 +170,8 @@ def _lesions(rng: np.random.Generator, image: Tensor, part: Tensor, base: float)
     return image
 
 
-def flair_image(
-    rng: np.random.Generator, scene: Scene, contrast: tuple[float, float] = (0.12, 0.6)
-) -> tuple[NDArray[np.float32], BoolMask]:
-    """One FLAIR of a scene: image [X,Y,Z] = intensity / histogram peak - 1, -1 outside the brain; and the lesion mask.
+def flair_image(rng: np.random.Generator, scene: Scene, contrast: tuple[float, float] = (0.12, 0.6)) -> Flair:
+    """One FLAIR of a scene.
 
     contrast: range of the lesions' mean brightness above white matter (white = 1), as a fraction; more where the
     image's grey matter is as bright.
@@ -173,24 +184,23 @@ def flair_image(
     image = blur(image, float(rng.uniform(0.45, 0.75)))
     image = image * (1 + smooth_field(rng, BOX, (24, 28, 24))[0] * float(rng.uniform(0.01, 0.06)))
     image = image + blur(white_noise(rng, BOX), 0.6) * float(rng.uniform(0.02, 0.12))
-    image = _scanner(rng, image)
+    image, across = _scanner(rng, image)
     image = image * scene.brain
     peak = peak_of(image[scene.brain].numpy())
     out = torch.where(scene.brain, (image / peak - 1).clamp(-1, 2), torch.tensor(-1.0))
-    return out.numpy(), (scene.part > 0).numpy()
+    return Flair(out.numpy(), (scene.part > 0).numpy(), across)
 
 
-BoolMask = NDArray[np.bool_]
-
-
-def _scanner(rng: np.random.Generator, image: Tensor) -> Tensor:
-    """Bias field, slices of 1.5-5.5 mm in half of the volumes, blur, gamma, noise."""
+def _scanner(rng: np.random.Generator, image: Tensor) -> tuple[Tensor, tuple[int, float] | None]:
+    """Bias field, slices of 1.5-5.5 mm in half of the volumes (their axis and distance), blur, gamma, noise."""
+    across = None
     if rng.random() < 0.8:
         field = smooth_field(rng, BOX, [int(n) for n in rng.integers(2, 5, 3)])[0]
         image = image * torch.exp(field * float(rng.uniform(0, 0.16)))
     kind = rng.random()
     if kind < 0.5:
         axis, step = int(rng.choice(3, p=[0.2, 0.15, 0.65])), float(rng.uniform(1.5, 5.5))
+        across = axis, step
         image = thick_slices(
             image, axis, step * float(rng.uniform(0.6, 1)), step, float(rng.uniform(0, step))
         )
@@ -199,4 +209,4 @@ def _scanner(rng: np.random.Generator, image: Tensor) -> Tensor:
     elif kind < 0.8:
         image = blur(image, float(rng.uniform(0.2, 0.8)))
     image = image.clamp(min=0) ** float(np.exp(rng.normal(0, 0.18)))
-    return (image + float(rng.uniform(0, 0.07)) * white_noise(rng, BOX)).abs()
+    return (image + float(rng.uniform(0, 0.07)) * white_noise(rng, BOX)).abs(), across

@@ -111,7 +111,7 @@ def test_lesions_are_at_least_as_bright_as_grey_matter(head: lm.LabelMap) -> Non
     for seed in range(4):
         rng = np.random.default_rng(seed)
         scene = flair_scene(rng, host_of(head), [donor()], one_person=True)
-        image, lesion = flair_image(rng, scene, contrast=(0.12, 0.13))
+        image, lesion, _ = flair_image(rng, scene, contrast=(0.12, 0.13))
         core = lesion & (np.asarray(scene.part) > 0)
         grey = image[(np.asarray(scene.group) == lm.CORTEX) & np.asarray(scene.brain)]
         assert np.median(image[core]) > np.median(grey) - 0.06
@@ -122,7 +122,7 @@ def test_flair_and_pool_round_trip(head: lm.LabelMap, tmp_path: Path) -> None:
 
     rng = np.random.default_rng(8)
     scene = flair_scene(rng, host_of(head), [donor()])
-    image, lesion = flair_image(rng, scene, contrast=(0.5, 0.6))
+    image, lesion, _ = flair_image(rng, scene, contrast=(0.5, 0.6))
     assert image.shape == BOX and image.min() == -1 and image.max() <= 2
     assert abs(float(np.median(image[image > -0.5]))) < 0.3  # normal tissue is scaled to 0
     stored = pack(image, lesion)
