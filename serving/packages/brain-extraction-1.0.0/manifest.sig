@@ -1,1 +1,1 @@
-{"algorithm":"ed25519","key_id":"fbbd9f4b3247cfab","signature":"MEHpZjjDKmZfimlp14UTf2mJRE8PbQ8cwO1AicRTyu1po0hJeX59+2+QwZdMXwbu3iNHaYIqGPbDipPtbt/KBg=="}
+{"algorithm":"ed25519","key_id":"5f47a415391e9a9a","signature":"eOR75cclI7QGhV83j+0TIsu5nE4h8knlqn1CADUQWZvc/N4c1k4+dkHp3eN89rtefCDWOy3dqSDu3Ohvx8xyDw=="}

@@ -1,1 +1,1 @@
-{"algorithm":"ed25519","key_id":"fbbd9f4b3247cfab","signature":"eO/kg9uqobxuzzDY2YXPp11prwVAK8tALsP7AlJG2WmYeDIZ1M+gYbWBP/u7p17MDQTgiZZR48xiNGCuOgfoBw=="}
+{"algorithm":"ed25519","key_id":"5f47a415391e9a9a","signature":"tE1+z4bck99NpFIU7v2fc0GZjIboYUr8Zp3m11DjPo5+YkG2E88gzXesbMMO3Cdp2QOX1bSeB8s5GxItv2AZDg=="}

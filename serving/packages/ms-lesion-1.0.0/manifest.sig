@@ -1,1 +1,1 @@
-{"algorithm":"ed25519","key_id":"fbbd9f4b3247cfab","signature":"UX0LHqqbETDe1WpQSgmPOXWgRSF7Usf+6va7VrrGjU5E1JXAAFXJTGa+yYqjBb4h+74TSA805XDce185JBxsAQ=="}
+{"algorithm":"ed25519","key_id":"5f47a415391e9a9a","signature":"zM0uSqDI4X+qKByozfZdgnqNRuA28M0QDwdWc82nQTBE2pdGkt3ocbI6YAAuz62+c4/6dkK4PoaPpoQYfK2hDA=="}
