@@ -34,6 +34,7 @@ def qa(
     as_json: AsJson = False,
 ) -> None:
     """Show QA metrics from rows: volume, failures, turnaround, silence, reviews and their Dice, each with its n."""
+    from monitoring.errors import ClinicUnwatched
     from monitoring.evidence.errors import CutUnknown
     from monitoring.qa import metrics, qa_store
     from registry.core.db import database
@@ -43,9 +44,12 @@ def qa(
     window = timedelta(days=days)
     with database(settings()).monitor() as conn:
         now = qa_store.now(conn)
+        last = qa_store.last_studies(conn, clinic)
         outcomes = qa_store.outcomes(conn, clinic, now - window)
         reviews = qa_store.reviews(conn, clinic, now - window)
-    found = metrics.metrics(outcomes, reviews, metrics.By(by), now, window)
+    if clinic and not last:
+        raise ClinicUnwatched(f"there is no clinic {clinic}")
+    found = metrics.metrics(outcomes, reviews, metrics.By(by), now, window, last)
     rows = [asdict(one) for one in found] if as_json else [_qa_row(one) for one in found]
     show(rows, as_json=as_json, empty=f"no study and no review in {days} days")
 
@@ -86,9 +90,11 @@ def report(
 ) -> None:
     """Show the report of a flag, or draw the clinic's last days against what came before; frozen by digest."""
     from monitoring.evidence import freeze
-    from monitoring.evidence.errors import ReportAbsent
+    from monitoring.evidence.errors import FileUnfit, ReportAbsent
     from registry.core.db import database
 
+    if out and (out.is_dir() or not out.parent.is_dir()):
+        raise FileUnfit
     db = database(settings())
     found = freeze.of_month(db, clinic, days) if flag is None else [freeze.of_flag(db, flag)]
     if any(one.clinic != clinic for one in found):

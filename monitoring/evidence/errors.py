@@ -34,6 +34,13 @@ class ReportDamaged(Invalid):
     cure = "Restore the database from the backup; do not show this report to anybody."
 
 
+class FileUnfit(Invalid):
+    """The report cannot be written to this file."""
+
+    code = "evidence.file_unfit"
+    cure = "Give --out a file name in a folder that exists and that you may write."
+
+
 class CutUnknown(Invalid):
     """QA metrics are not cut that way."""
 

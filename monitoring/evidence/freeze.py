@@ -47,7 +47,8 @@ def freeze_one(db: Database, *, make: Make = report.make) -> bool:
     """
     now = time.monotonic()
     with db.monitor() as conn:
-        found = [w for w in reports_store.waiting(conn, CURRENT_MIN) if _rest.get(w.flag_id or 0, 0.0) <= now]
+        resting = [number for number, until in _rest.items() if until > now]
+        found = reports_store.waiting(conn, CURRENT_MIN, resting=resting)
         if not found:
             return False
         its = found[0]
@@ -72,7 +73,7 @@ def of_flag(db: Database, flag_id: int, *, make: Make = report.make) -> Frozen:
             return found[0]
         waits = reports_store.waiting(conn, CURRENT_MIN, flag_id)
         if not waits:
-            raise ReportAbsent(f"flag {flag_id} has no report, and fewer than {CURRENT_MIN} studies since")
+            raise ReportAbsent(f"there is no flag {flag_id} with {CURRENT_MIN} studies since its change")
         reference, current = reports_store.rows(conn, waits[0])
     freeze(db, waits[0], reference, current, make=make)
     with db.monitor() as conn:

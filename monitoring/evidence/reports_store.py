@@ -16,7 +16,7 @@ from registry.core.db import Conn
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An open flag without a report, or a stream of which one is wanted. Rows from ``since_seq`` on are current."""
+    """A flag without a report, or a stream of which one is wanted. Rows from ``since_seq`` on are current."""
 
     clinic_id: UUID
     clinic: str
@@ -31,17 +31,20 @@ class Waiting:
 WAITING = """
 select f.clinic_id, f.clinic, f.stream_id, f.id as flag_id, f.epoch, f.since_seq, s.watched
 from monitoring.flag_v f join monitoring.stream_v s on s.clinic_id = f.clinic_id and s.stream_id = f.stream_id
-where f.state <> 'resolved' and (%(flag_id)s::bigint is null or f.id = %(flag_id)s)
+where (f.id = %(flag_id)s or (%(flag_id)s::bigint is null and f.state <> 'resolved' and not f.id = any(%(resting)s)))
   and not exists (select from monitoring.report_v r where r.clinic_id = f.clinic_id and r.flag_id = f.id)
   and (select count(*) from monitoring.observation_v o where o.clinic_id = f.clinic_id and o.stream_id = f.stream_id
     and o.seq >= f.since_seq and o.outcome not in ('again', 'nothing')) >= %(current_min)s
 order by f.id limit 20"""
 
 
-def waiting(conn: Conn, current_min: int, flag_id: int | None = None) -> list[Waiting]:
-    """Open flags that have no report yet and enough rows for one, the oldest first."""
+def waiting(
+    conn: Conn, current_min: int, flag_id: int | None = None, resting: Sequence[int] = ()
+) -> list[Waiting]:
+    """Open flags that have no report yet and enough rows for one, the oldest first; or this one, resolved too."""
+    values = {"current_min": current_min, "flag_id": flag_id, "resting": list(resting)}
     with conn.cursor(row_factory=class_row(Waiting)) as cursor:
-        return cursor.execute(WAITING, {"current_min": current_min, "flag_id": flag_id}).fetchall()
+        return cursor.execute(WAITING, values).fetchall()
 
 
 STREAMS = """

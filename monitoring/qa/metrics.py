@@ -110,9 +110,14 @@ def with_groups(rows: Sequence[Outcome]) -> list[Outcome]:
 
 
 def metrics(
-    outcomes: Sequence[Outcome], reviews: Sequence[Review], by: By, now: datetime, window: timedelta
-) -> list[Metrics]:
-    """Every cut of these rows, which all lie within ``window`` before ``now``, by clinic, task, version and group."""
+    outcomes: Sequence[Outcome], reviews: Sequence[Review], by: By, now: datetime, window: timedelta,
+    last: Mapping[str, datetime | None],
+) -> list[Metrics]:  # fmt: skip
+    """Every cut of these rows, which all lie within ``window`` before ``now``, by clinic, task, version and group.
+
+    ``last`` is each clinic's last study ever: cut by clinic, one that sent nothing in the window is there too,
+    because silence is a state and no absence.
+    """
     rows: dict[tuple[Any, ...], list[Outcome]] = defaultdict(list)
     said: dict[tuple[Any, ...], list[Review]] = defaultdict(list)
     for row in with_groups(outcomes):
@@ -120,8 +125,9 @@ def metrics(
     for one in reviews:
         group = groups.name(groups.facts(one.profile)) if one.profile else groups.UNKNOWN
         said[_cut(by, one.clinic, one.task, one.model, group)].append(one)
-    keys = sorted({*rows, *said}, key=lambda key: tuple(part or "" for part in key))
-    return [_metrics(key, rows[key], said[key], now, window) for key in keys]
+    silent = {_cut(by, clinic) for clinic in last} if by is By.CLINIC else set()
+    keys = sorted({*rows, *said, *silent}, key=lambda key: tuple(part or "" for part in key))
+    return [_metrics(key, rows[key], said[key], now, window, last if by is By.CLINIC else {}) for key in keys]
 
 
 def _cut(by: By, *parts: str | None) -> tuple[str | None, ...]:
@@ -130,12 +136,13 @@ def _cut(by: By, *parts: str | None) -> tuple[str | None, ...]:
 
 
 def _metrics(
-    key: tuple[Any, ...], rows: Sequence[Outcome], said: Sequence[Review], now: datetime, window: timedelta
-) -> Metrics:
+    key: tuple[Any, ...], rows: Sequence[Outcome], said: Sequence[Review], now: datetime, window: timedelta,
+    last: Mapping[str, datetime | None],
+) -> Metrics:  # fmt: skip
     ended = [row for row in rows if row.state in ENDED]
     states = Counter(row.state for row in ended)
     times = [row.turnaround_s for row in rows if row.turnaround_s is not None]
-    last_at = max((row.last_at for row in rows), default=None)
+    last_at = max((row.last_at for row in rows), default=last.get(key[0]))
     decisions = Counter(one.decision for one in said)
     studies = len({row.study_id for row in rows})
     clinic, task, model, group = key

@@ -23,6 +23,16 @@ def outcomes(conn: Conn, clinic: str | None, since: datetime) -> list[Outcome]:
         return cursor.execute(OUTCOMES, values).fetchall()
 
 
+LAST = """
+select c.slug, max(s.last_at) from registry.clinic c left join serving.study s on s.clinic_id = c.id
+where %(clinic)s::text is null or c.slug = %(clinic)s group by c.slug order by c.slug limit 10000"""
+
+
+def last_studies(conn: Conn, clinic: str | None) -> dict[str, datetime | None]:
+    """When each clinic's last image came, however long ago; None where none ever came."""
+    return dict(conn.execute(LAST, {"clinic": clinic}).fetchall())
+
+
 REVIEWS = """
 select clinic, study_id, task, model, profile, decision, blinded, dice, minutes from serving.review_v
 where (%(clinic)s::text is null or clinic = %(clinic)s) and at > %(since)s order by seq desc limit %(limit)s"""

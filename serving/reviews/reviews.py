@@ -22,6 +22,7 @@ from serving.reviews.errors import (
     MaskNeeded,
     NotAnswered,
     NotePersonal,
+    ReviewExists,
     ReviewUnfit,
     ReviewUnknown,
     TaskUnclear,
@@ -94,7 +95,8 @@ def add(settings: Settings, db: Database, clinic_id: UUID, study_id: UUID, said:
                 "digest": of.digest,
             }
             studies_store.add_step(conn, clinic_id, study_id, of.revision, "reviewed", detail)
-    except Exception:
+    except ReviewExists:
+        # Only after a refusal: a connection that broke may have committed. What has no row is swept away later.
         if kept:
             Filestore(settings.store_dir).remove(kept.path)
         raise

@@ -44,6 +44,7 @@ class Planted:
     study: UUID
     destination: UUID
     result_object: UUID
+    result: UUID
     job: int
 
 
@@ -98,9 +99,18 @@ def plant(world: World, clinic: UUID) -> Planted:
         "insert into serving.feature(clinic_id, study_id, revision, task, digest, profile, values) values (%s, %s, 1, 't', %s, %s, '{}')",
         clinic, study, digest, Jsonb({"c": word}),
     )  # fmt: skip
+    world.sql(
+        "insert into serving.review(clinic_id, study_id, revision, task, result_id, digest, decision, reader, note) values (%s, %s, 1, 't', %s, %s, 'accept', %s, %s)",
+        clinic, study, result, digest, word, word,
+    )  # fmt: skip
+    world.sql(
+        "insert into monitoring.report(clinic_id, kind, digest, html, size, rows_digest, reference_rows, current_rows, methods, opinion, library)"
+        " values (%s, 'month', %s, %s, 1, %s, 1, 1, '[]', %s, %s)",
+        clinic, digest, word.encode(), digest, Jsonb({"c": word}), word,
+    )  # fmt: skip
     world.sql("insert into registry.hold(kind, clinic_id, target, reason, placed_by) values ('clinic', %s, %s, %s, 't')",
               clinic, str(clinic), word)  # fmt: skip
-    return Planted(clinic, study, UUID(str(destination)), UUID(str(made)), job)
+    return Planted(clinic, study, UUID(str(destination)), UUID(str(made)), UUID(str(result)), job)
 
 
 def relations(world: World) -> list[str]:
@@ -157,6 +167,10 @@ def crossings(victim: Planted, intruder: Planted) -> list[tuple[str, LiteralStri
          "insert into serving.outbox(clinic_id, job_id, result_object_id, destination_id, study_id, digest) "
          "select %s, %s, %s, %s, %s, digest from registry.model_version limit 1 returning 1",
          (intruder.clinic, intruder.job, victim.result_object, intruder.destination, intruder.study)),
+        ("a review of a foreign answer",
+         "insert into serving.review(clinic_id, study_id, revision, task, result_id, digest, decision, reader) "
+         "select %s, %s, 1, 't', %s, digest, 'accept', 'x' from registry.model_version limit 1 returning 1",
+         (intruder.clinic, intruder.study, victim.result)),
         ("a row in a foreign name", "insert into serving.step(clinic_id, study_id, revision, step) values (%s, %s, 1, 'x') returning 1",
          (victim.clinic, victim.study)),
     ]  # fmt: skip

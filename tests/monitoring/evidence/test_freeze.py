@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from monitoring.evidence import freeze, report, reports_store
-from monitoring.evidence.errors import ReportAbsent, ReportDamaged, ReportFailed, RowsTooFew
+from monitoring.evidence.errors import FileUnfit, ReportAbsent, ReportDamaged, ReportFailed, RowsTooFew
 from monitoring.evidence.report import Report
 from monitoring.evidence.tables import Tables, opinion
 from registry.cli import build
@@ -110,6 +110,21 @@ def test_a_short_reference_stops_nobody(world: World, clinic: Any) -> None:
         freeze.of_flag(world.db.database, number, make=Library())
 
 
+def test_a_flag_that_rests_keeps_no_other_waiting(world: World, clinic: Any) -> None:
+    short = flagged(world, clinic, before=10)
+    freeze._rest[short] = freeze.time.monotonic() + 60
+    assert not freeze.freeze_one(world.db.database, make=Library())
+    other = flagged(world, world.clinic("south"))
+    assert freeze.freeze_one(world.db.database, make=Library())
+    assert world.sql("select flag_id from monitoring.report") == [(other,)]
+
+
+def test_a_resolved_flag_still_gets_its_report_when_asked(world: World, clinic: Any) -> None:
+    number = flagged(world, clinic)
+    world.sql(RESOLVE)
+    assert freeze.of_flag(world.db.database, number, make=Library()).flag_id == number
+
+
 def test_a_library_that_fails_stops_nobody(world: World, clinic: Any) -> None:
     flagged(world, clinic)
 
@@ -123,6 +138,7 @@ def test_a_library_that_fails_stops_nobody(world: World, clinic: Any) -> None:
     assert world.sql("select count(*) from monitoring.report") == [(1,)]
 
 
+RESOLVE = "update monitoring.flag set state = 'resolved', resolved_at = now(), resolved_by = 'a', resolved_reason = 'b'"
 CHANGES = (
     "update monitoring.report set html = ''",
     "delete from monitoring.report",
@@ -180,6 +196,7 @@ def test_the_commands(world: World, clinic: Any, tmp_path: Any, monkeypatch: pyt
     assert out.read_bytes() == b"<p>1</p>"
     listed = json.loads(run("reports", "--json").stdout)
     assert [one["digest"] for one in listed] == [freeze.digest_of(out.read_bytes())]
+    assert isinstance(run("report", "north", "--out", str(tmp_path / "no" / "x")).exception, FileUnfit)
     assert isinstance(run("report", "south", "--flag", str(number)).exception, ReportAbsent)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from monitoring.errors import ClinicUnwatched
 from monitoring.evidence.errors import CutUnknown
 from monitoring.qa.metrics import By, Outcome, Review, metrics, with_groups
 from monitoring.streams import groups
@@ -42,7 +43,7 @@ def review(
 
 
 def one(outcomes: list[Outcome], reviews: list[Review] = [], by: By = By.CLINIC) -> Any:  # noqa: B006
-    (found,) = metrics(outcomes, reviews, by, NOW, WINDOW)
+    (found,) = metrics(outcomes, reviews, by, NOW, WINDOW, {})
     return found
 
 
@@ -76,7 +77,7 @@ def test_an_unanswered_study_counts_to_the_group_its_scanner_had_last() -> None:
     rows = [outcome(last_at=early), outcome(state="dead", code="x", profile=None, last_at=late), before,
             outcome(state="dead", code="x", profile=None, last_at=late, scanner_id=None)]  # fmt: skip
     assert [row.group for row in with_groups(rows)].count(GROUP) == 2
-    found = {m.group: m for m in metrics(rows, [], By.SCANNER, NOW, WINDOW)}
+    found = {m.group: m for m in metrics(rows, [], By.SCANNER, NOW, WINDOW, {})}
     assert found[GROUP].failed.count == 1
     assert found["?"].failed.count == 2
 
@@ -93,6 +94,14 @@ def test_two_readers_of_one_study_are_one_case_and_blinded_stands_apart() -> Non
     assert its.silence_days is None, "without a study nothing is known of silence"
 
 
+def test_a_silent_clinic_is_there_and_silent() -> None:
+    last = {"north": NOW - timedelta(days=200), "never": None}
+    never, north = metrics([], [], By.CLINIC, NOW, WINDOW, last)
+    assert (north.clinic, north.studies, north.silence_days) == ("north", 0, 200)
+    assert (never.clinic, never.silence_days, never.accepted.value) == ("never", None, None)
+    assert metrics([], [], By.SCANNER, NOW, WINDOW, last) == []
+
+
 CUTS = st.tuples(
     st.sampled_from("ab"), st.sampled_from([None, "t1", "t2"]), st.sampled_from(["done", "dead", "ready"])
 )
@@ -102,7 +111,7 @@ CUTS = st.tuples(
 def test_every_cut_counts_every_row_once(found: list[tuple[str, str | None, str]]) -> None:
     rows = [outcome(clinic=c, task=t, model=t and f"{t}@1", state=s) for c, t, s in found]
     for by in By:
-        cuts = metrics(rows, [], by, NOW, WINDOW)
+        cuts = metrics(rows, [], by, NOW, WINDOW, {})
         assert sum(m.failed.n for m in cuts) == sum(s != "ready" for _, _, s in found)
         assert sum(m.studies for m in cuts) == len(rows)
         assert len({(m.clinic, m.task, m.model, m.group) for m in cuts}) == len(cuts)
@@ -136,6 +145,7 @@ def test_from_rows_of_the_database(world: World) -> None:
     by_scanner = json.loads(radfleet("qa", "--by", "scanner", "--json").stdout)
     assert {row["model"] for row in by_scanner} == {None, "ms-lesion@1.0.0"}
     assert radfleet("qa").exit_code == 0
+    assert isinstance(radfleet("qa", "--clinic", "nowhere").exception, ClinicUnwatched)
     assert isinstance(radfleet("qa", "--by", "moon").exception, CutUnknown)
     (told,) = json.loads(radfleet("vendors", "--json").stdout)
     assert [(row["software"], row["now"]) for row in told["scanners"]] == [
