@@ -54,9 +54,11 @@ def test_roles(fresh_db: FreshDb) -> None:
         }
     assert able["admin"] == set(Act)
     assert able["viewer"] == set()
-    assert able["ml"] == {Act.BINDING, Act.PROMOTION, Act.ROLLBACK, Act.MODEL, Act.HOLD}
-    assert able["qa"] == {Act.CLINIC, Act.KEY, Act.DESTINATION, Act.POLICY, Act.HOLD, Act.STUDY}
-    assert able["oncall"] == {Act.ROLLBACK, Act.HOLD, Act.STUDY}
+    assert able["ml"] == {Act.BINDING, Act.PROMOTION, Act.ROLLBACK, Act.MODEL, Act.HOLD, Act.FLAG}
+    assert able["qa"] == {
+        Act.CLINIC, Act.KEY, Act.DESTINATION, Act.POLICY, Act.HOLD, Act.STUDY, Act.FLAG, Act.REVIEW
+    }  # fmt: skip
+    assert able["oncall"] == {Act.ROLLBACK, Act.HOLD, Act.STUDY, Act.FLAG}
 
 
 def test_a_stranger_changes_nothing_once_an_account_exists(fresh_db: FreshDb) -> None:
