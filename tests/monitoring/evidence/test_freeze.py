@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from monitoring.evidence import freeze, report, reports_store
+from monitoring.evidence import freeze, reports_store
 from monitoring.evidence.errors import FileUnfit, ReportAbsent, ReportDamaged, ReportFailed, RowsTooFew
 from monitoring.evidence.report import Report
 from monitoring.evidence.tables import Tables, opinion
@@ -215,5 +215,14 @@ def test_mutants_are_found(mutant: str, world: World, clinic: Any, monkeypatch: 
             test_what_is_frozen_is_never_changed_and_damage_is_not_shown(world, clinic)
 
 
-def test_the_default_is_the_real_library() -> None:
-    assert freeze.of_flag.__kwdefaults__ is None or freeze.freeze.__kwdefaults__["make"] is report.make
+@pytest.mark.slow
+def test_the_real_library_in_the_monitors_turn(world: World, clinic: Any) -> None:
+    """From a flag to frozen HTML with nothing stood in for: Evidently sees the scanner that was shifted by 3 sd."""
+    number = flagged(world, clinic)
+    db = world.db.database
+    assert freeze.freeze_one(db)
+    frozen = freeze.of_flag(db, number)
+    moved = {column["column"]: column["moved"] for column in frozen.opinion["columns"]}
+    assert moved == {"snr_wm": True, "cjv": False, "efc": False, "scanner_group": True}
+    with db.monitor() as conn:
+        assert b"snr_wm" in freeze.html(conn, clinic, frozen.digest)
