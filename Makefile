@@ -17,7 +17,7 @@ on = $(filter-out 0 no false,$(1))
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=67108864
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check bench-study bench-intake bench-models conformance chaos isolation \
+.PHONY: help setup demo test lint check bench-study bench-intake bench-models bench-monitoring conformance chaos isolation \
         train-brain train-lesion pack clean
 
 ##@ Begin here
@@ -52,6 +52,9 @@ bench-intake: $(STAMP) ## Durable C-STORE against Orthanc with fsync
 
 bench-models: $(STAMP) ## Dice of the shipped models on people never trained on
 	$(BIN)/python -m serving.training.bench
+
+bench-monitoring: $(STAMP) ## The drift detector beside Evidently, ADWIN and CUSUM, on real sites and in pixels (QUICK=1)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.monitoring $(if $(call on,$(QUICK)),--quick)
 
 conformance: $(STAMP) ## Real vendor DICOM in, SEG and SR out, against the reference tools
 	$(BIN)/python -m tests.conformance

@@ -1,0 +1,172 @@
+"""In pixels: three clinics' studies rendered from label maps, measured by the product's own code, one scanner replaced.
+
+The heads are simulated: each study is one of a few label maps (RADFLEET_DATA/labelmaps) at 4 mm with its clinic's
+contrast, blur, shading and noise, all varying from study to study. From study 120 on, one clinic's images come from
+another scanner: noisier, blurrier or more shaded. Told by an honest header, and with a header that stayed the same.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from monitoring.detect import detector
+from monitoring.streams import feed, groups
+from monitoring.streams.state import Row
+from serving.imaging.quality import measure
+from serving.imaging.volume import Volume
+from serving.training import labelmaps as lm
+from tests.bench.record import Goal
+
+VOXEL = 4
+REPLACED, LAST = 120, 150
+"""Studies are counted from 1; the reference takes the first 50."""
+H = detector.threshold(10, 1)
+AT = "2026-01-01T00:00:00+00:00"
+# What each kind of replacement moves: the first feature named must be one of these.
+MOVES: Mapping[str, frozenset[str]] = {
+    "noise": frozenset({"snr_wm", "cjv", "cnr", "background_sd", "background_mean", "background_p95", "efc"}),
+    "blur": frozenset({"fwhm_mm", "gradient", "snr_wm", "cjv"}),
+    "shading": frozenset({"bias_ratio", "snr_wm", "cjv", "wm_to_max", "gradient"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """How a scanner draws: tissue brightness by group, noise, blur in voxels, shading. Each varies by study."""
+
+    means: np.ndarray
+    noise: float
+    blur: float
+    shading: float
+    profile: Mapping[str, Any]
+
+
+def heads(data: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Tissue groups and brain of the first label maps, every fourth voxel."""
+    found = []
+    for number in range(1, count + 1):
+        labels, _ = lm.read_ras(data / "labelmaps" / f"training_seg_{number:02d}.nii.gz")
+        group = lm._LOOKUP[labels[::VOXEL, ::VOXEL, ::VOXEL].astype(np.int64)]
+        found.append((group, ((group > 0) & (group < lm.FIRST_OUTSIDE)).astype(np.uint8)))
+    return found
+
+
+def scanner(rng: np.random.Generator, clinic: int) -> Scanner:
+    """A T1-weighted scanner of one clinic."""
+    means = np.full(len(lm.GROUPS), 0.45)
+    means[lm.FIRST_OUTSIDE :] = rng.uniform(0.2, 0.7, len(lm.GROUPS) - lm.FIRST_OUTSIDE)
+    means[0], means[lm.CSF], means[lm.VENTRICLE] = 0.0, 0.15, 0.12
+    means[[lm.CORTEX, lm.CEREBELLAR_CORTEX]] = rng.uniform(0.52, 0.58)
+    means[[lm.WHITE, lm.CEREBELLAR_WHITE, lm.STEM]] = rng.uniform(0.76, 0.84)
+    vendor, model = (("siemens", "Prisma"), ("ge", "MR750"), ("philips", "Achieva"))[clinic]
+    profile = {
+        "vendor": vendor,
+        "model": model,
+        "software_major": "1",
+        "field_t": 3.0,
+        "coil": "head",
+        "protocol": "p",
+    }
+    return Scanner(means, rng.uniform(0.025, 0.035), rng.uniform(0.35, 0.5), rng.uniform(0.1, 0.2), profile)
+
+
+def replacement(its: Scanner, kind: str) -> Scanner:
+    """The scanner that comes instead: one thing about its images is clearly different, its name too."""
+    changed = {
+        "noise": {"noise": its.noise * 1.5},
+        "blur": {"blur": its.blur + 0.35},
+        "shading": {"shading": 0.45},
+    }
+    return replace(its, **changed[kind], profile={**its.profile, "model": "Vida"})
+
+
+def study(rng: np.random.Generator, its: Scanner, head: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+    """One study's features: drawn, then measured as serving measures."""
+    group, brain = head
+    means = its.means * (1 + rng.normal(0, 0.02, len(its.means)))
+    image = ndimage.gaussian_filter(means[group], its.blur * float(np.exp(rng.normal(0, 0.05))))
+    place = [np.linspace(-1, 1, n) for n in image.shape]
+    slope = rng.normal(0, 1, 3)
+    slope *= its.shading * float(np.exp(rng.normal(0, 0.1))) / np.linalg.norm(slope)
+    shade = sum(
+        s * np.expand_dims(p, [a for a in range(3) if a != n])
+        for n, (s, p) in enumerate(zip(slope, place, strict=True))
+    )
+    noise = its.noise * float(np.exp(rng.normal(0, 0.08))) * rng.standard_normal((2, *image.shape))
+    drawn = (
+        np.hypot(image * (1 + np.asarray(shade)) + noise[0], noise[1])
+        * 1000
+        * float(np.exp(rng.normal(0, 0.1)))
+    )
+    affine = np.diag([VOXEL, VOXEL, VOXEL, 1.0])
+    found = measure(Volume(drawn.astype(np.float32), affine), brain)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def history(
+    seed: int, clinic: int, people: Sequence[tuple[np.ndarray, np.ndarray]], kind: str | None
+) -> list[Row]:
+    """A clinic's rows; with ``kind`` the scanner is replaced at study 120 and says so in its header."""
+    rng = np.random.default_rng([seed, clinic, 77])
+    first = scanner(rng, clinic)
+    rows = []
+    for n in range(1, LAST + 1):
+        its = replacement(first, kind) if kind and n >= REPLACED else first
+        values = study(rng, its, people[int(rng.integers(len(people)))])
+        rows.append(Row(n, f"{seed}-{clinic}-{n}", AT, groups.facts(its.profile), values))
+    return rows
+
+
+def watch(rows: Sequence[Row]) -> tuple[feed.Drift | None, feed.Arrival | None]:
+    """The first drift flag and the first scanner event of a stream."""
+    its, drift, arrival = feed.new(1, H, 0), None, None
+    for row in rows:
+        step = feed.feed(its, row)
+        its, drift, arrival = step.stream, drift or step.drift, arrival or step.arrival
+    return drift, arrival
+
+
+def run(data: Path, seeds: Sequence[int], count: int) -> tuple[list[Goal], dict[str, Any]]:
+    """Every seed: one clinic's scanner replaced, two clinics as ever. Goals and figures."""
+    began, people = time.monotonic(), heads(data, count)
+    found, others = [], 0
+    for seed in seeds:
+        kind = tuple(MOVES)[seed % len(MOVES)]
+        rows = history(seed, seed % 3, people, kind)
+        _, arrival = watch(rows)
+        silent = [replace(row, group=rows[0].group) for row in rows]
+        drift, _ = watch(silent)
+        quiet = [watch(history(seed, clinic, people, None)) for clinic in range(3) if clinic != seed % 3]
+        others += sum(drift is not None or arrival is not None for drift, arrival in quiet)
+        late = drift is not None and drift.seq >= REPLACED
+        found.append({
+            "seed": seed, "kind": kind, "header_event_at": arrival.seq if arrival else None,
+            "header_named": next(iter(arrival.changed), None) if arrival else None,
+            "studies_until_flag": drift.seq - REPLACED + 1 if drift and late else None,
+            "since_error": abs(drift.since_seq - REPLACED) if drift and late else None,
+            "named_first": drift.features[0][0] if drift else None,
+            "named_right": bool(drift and late and drift.features[0][0] in MOVES[kind]),
+        })  # fmt: skip
+    n = len(found)
+    goals = [
+        Goal("in pixels: header event at the very study, naming the model", sum(
+            f["header_event_at"] == REPLACED and f["header_named"] == "model" for f in found), n),
+        Goal("in pixels: flag within 25 studies with a silent header", sum(
+            (f["studies_until_flag"] or 99) <= 25 for f in found), n),
+        Goal("in pixels: tau-hat within 10", sum(
+            f["since_error"] is not None and f["since_error"] <= 10 for f in found), n),
+        Goal("in pixels: cause named first", sum(f["named_right"] for f in found), n),
+        Goal("in pixels: other clinics flagged", others, 0, at_least=False),
+    ]  # fmt: skip
+    facts = {
+        "seeds": found,
+        "clinics_watched": 3 * n,
+        "people": count,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    return goals, facts
