@@ -105,15 +105,9 @@ def flag_resolve(
 ) -> None:
     """End it. The stream is watched again from nothing, against the old reference or, if you say so, a new one."""
     from monitoring import flags
-    from monitoring.streams import epochs
 
     def change(conn: Any, by: str, notify: bool) -> dict[str, Any]:
-        its = flags.resolve(conn, number, by=by, reason=reason, notify=notify)
-        if its["kind"] == "drift" or new_reference:
-            epochs.begin(
-                conn, its["clinic_id"], its["stream_id"], fresh=new_reference, by=by, reason=f"flag {number}: {reason}"
-            )  # fmt: skip
-        return its
+        return flags.resolve(conn, number, by=by, reason=reason, notify=notify, new_reference=new_reference)
 
     _change(number, as_, as_json, change)
     talk("there is no undo: a resolved flag is a record; what happens later raises a flag of its own")

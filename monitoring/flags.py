@@ -5,7 +5,7 @@ promotion binds another version where it arose.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 from monitoring import flags_store, notices_store, sentences
 from monitoring.errors import FlagResolved, FlagUnknown, MuteUnfit, ReasonLacking
 from monitoring.flags_store import Event, Raised
+from monitoring.streams import epochs, streams_store
 from registry.canonical import canonical_json
 from registry.core.db import Conn
 
@@ -66,29 +67,30 @@ def mute(conn: Conn, number: int, hours: int, *, by: str, reason: str) -> dict[s
 
 
 def resolve(
-    conn: Conn, number: int, *, by: str, reason: str, notify: bool, promotion_id: int | None = None
+    conn: Conn, number: int, *, by: str, reason: str, notify: bool, new_reference: bool = False
 ) -> dict[str, Any]:
-    """It is over. Raises FlagUnknown, FlagResolved, ReasonLacking. What is watched next: ``streams.epochs.begin``."""
+    """A person ends it, and its stream is watched again from nothing: drift and harm must be shown anew.
+
+    Against the old reference, or with ``new_reference`` against the next 50 studies. An acquisition flag alone leaves
+    the sums as they are. Raises FlagUnknown, FlagResolved, ReasonLacking.
+    """
+    streams_store.lock(conn, show(conn, number)["clinic_id"])  # before the flag, as the follower does
     its = _open(conn, number, reason)
-    flags_store.resolve(conn, its["clinic_id"], number, by=by, reason=reason, promotion_id=promotion_id)
-    body: dict[str, object] = {"reason": reason} | ({"promotion": promotion_id} if promotion_id else {})
-    _record(conn, its["clinic_id"], number, by, "resolved", body, notify=notify)
+    _resolve(conn, its, by, reason, None, notify=notify)
+    if its["kind"] != "acquisition" or new_reference:
+        why = f"flag {number}: {reason}"
+        epochs.begin(conn, its["clinic_id"], its["stream_id"], fresh=new_reference, by=by, reason=why)
     return show(conn, number)
 
 
-def resolve_superseded(conn: Conn, *, notify: bool) -> int:
-    """Resolve every open flag where another version is bound since; returns how many."""
-    done = 0
-    for row in flags_store.superseded(conn):
-        if flags_store.lock(conn, row["clinic_id"], row["flag_id"]) == "resolved":
-            continue
-        kind = {"promote": "promotion", "rollback": "rollback"}.get(row["promotion_kind"] or "", "binding")
-        reason = sentences.resolved_by(kind, row["promotion_id"], row["model"], row["reason"])
-        resolve(
-            conn, row["flag_id"], by=row["by_whom"], reason=reason, notify=notify, promotion_id=row["promotion_id"]
-        )  # fmt: skip
-        done += 1
-    return done
+def resolve_superseded(conn: Conn, row: Mapping[str, Any], *, notify: bool) -> None:
+    """Resolve an open flag where another version is bound since (a row of ``flags_store.superseded``)."""
+    if flags_store.lock(conn, row["clinic_id"], row["flag_id"]) == "resolved":
+        return
+    kind = {"promote": "promotion", "rollback": "rollback"}.get(row["promotion_kind"] or "", "binding")
+    reason = sentences.resolved_by(kind, row["promotion_id"], row["model"], row["reason"])
+    its = show(conn, row["flag_id"])
+    _resolve(conn, its, row["by_whom"], reason, row["promotion_id"], notify=notify)
 
 
 def record_is_whole(events: Sequence[Event]) -> bool:
@@ -104,6 +106,14 @@ def record_is_whole(events: Sequence[Event]) -> bool:
         if event.hash != last:
             return False
     return True
+
+
+def _resolve(
+    conn: Conn, its: Mapping[str, Any], by: str, reason: str, promotion_id: int | None, *, notify: bool
+) -> None:
+    flags_store.resolve(conn, its["clinic_id"], its["id"], by=by, reason=reason, promotion_id=promotion_id)
+    body: dict[str, object] = {"reason": reason} | ({"promotion": promotion_id} if promotion_id else {})
+    _record(conn, its["clinic_id"], its["id"], by, "resolved", body, notify=notify)
 
 
 def _open(conn: Conn, number: int, reason: str) -> dict[str, Any]:

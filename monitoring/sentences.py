@@ -26,7 +26,7 @@ def feature(name: str) -> str:
 
 def drift(sequence: str, its: Drift, scanner: Mapping[str, str] | None) -> str:
     """The sentence of a drift flag: the strongest feature first, then what moved with it."""
-    where = f" from the {groups.machine(scanner)}" if scanner else ""
+    where = f" from the {groups.machine(scanner)}" if scanner else " on all scanners"
     name, way, _ = its.features[0]
     also = [feature(other) for other, _, _ in its.features[1:]]
     tail = f" Also moving: {', '.join(also[:4])}." if also else ""

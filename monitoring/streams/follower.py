@@ -72,8 +72,11 @@ class Follower:
             clinics = streams_store.clinics_with_news(conn, settled)
         taken = sum(self._take_or_say(clinic_id, settled) for clinic_id in clinics)
         self._judge_reviewed()
-        with self._db.monitor(write=True) as conn:
-            flags.resolve_superseded(conn, notify=self._notify)
+        with self._db.monitor() as conn:
+            answered = flags_store.superseded(conn)
+        for row in answered:
+            with self._db.monitor(write=True) as conn:
+                flags.resolve_superseded(conn, row, notify=self._notify)
         return taken
 
     def _judge_reviewed(self) -> None:

@@ -171,6 +171,36 @@ def test_a_change_is_told_at_most_once_and_a_failure_loses_nothing(world: World,
     assert world.sql("select state from monitoring.flag_v") == [("resolved",)]
 
 
+def test_ending_a_harm_flag_asks_for_new_evidence(world: World, clinic: Clinic) -> None:
+    ((stream,),) = world.sql("select id from monitoring.stream")
+    its = Raised(
+        "harm",
+        1,
+        "",
+        61,
+        61,
+        "2026-01-01T00:00:00+00:00",
+        64.0,
+        20.0,
+        [],
+        {},
+        None,
+        "Harm is proven.",
+        "reviews",
+    )
+    with world.db.database.monitor(write=True) as conn:
+        number = flags.raise_or_update(conn, clinic.id, stream, its, notify=False)
+        assert number is not None
+        flags.resolve(conn, number, by="ada", reason="the readers erred", notify=False)
+        flags.resolve(
+            conn, 1, by="ada", reason="a known update", notify=False
+        )  # an acquisition flag: sums stay
+    rows = world.sql("select epoch, fresh, reason from monitoring.reference_epoch where epoch > 1")
+    assert rows == [(2, False, f"flag {number}: the readers erred")]
+    ((from_seq,),) = world.sql("select from_seq from monitoring.reference_epoch where epoch = 2")
+    assert from_seq == 61, "reviews of studies up to here are no evidence any more"
+
+
 def test_nothing_is_told_of_a_muted_flag(world: World, clinic: Clinic) -> None:
     with world.db.database.monitor(write=True) as conn:
         flags.mute(conn, 1, 5, by="ada", reason="night")
