@@ -29,7 +29,9 @@ H = detector.threshold(10, 1)
 AT = "2026-01-01T00:00:00+00:00"
 # What each kind of replacement moves: the first feature named must be one of these.
 MOVES: Mapping[str, frozenset[str]] = {
-    "noise": frozenset({"snr_wm", "cjv", "cnr", "background_sd", "background_mean", "background_p95", "efc"}),
+    "noise": frozenset(
+        {"snr_wm", "cjv", "cnr", "wm_to_max", "background_sd", "background_mean", "background_p95", "efc"}
+    ),
     "blur": frozenset({"fwhm_mm", "gradient", "snr_wm", "cjv"}),
     "shading": frozenset({"bias_ratio", "snr_wm", "cjv", "wm_to_max", "gradient"}),
 }
