@@ -179,16 +179,16 @@ def beside(seed: int, streams: int, years: int) -> dict[str, Any]:
     for values in moved:
         values[at:, :5] += 1
     found: dict[str, Any] = {"evidently_says_the_same": peers.evidently_agrees(moved[:3], n)}
-    own = (
-        "R",
-        lambda values: (first_flag(values, [""] * len(values), n, NAMES)[1] or _none).row + 1 - n or None,
-    )
-    ways = [
-        own,
-        ("CUSUM", lambda v: peers.cusum(v, n)),
-        ("Evidently dataset rule", lambda v: peers.evidently_rule(v, n)),
-    ]
-    for name, first in ways:
+
+    def own(values: Floats) -> int | None:
+        seen, flag = first_flag(values, [""] * len(values), n, NAMES)
+        return seen if flag else None
+
+    ways = {
+        "R": own, "CUSUM": lambda values: peers.cusum(values, n),
+        "Evidently dataset rule": lambda values: peers.evidently_rule(values, n),
+    }  # fmt: skip
+    for name, first in ways.items():
         found[name] = _peer([first(values) for values in null], [first(values) for values in moved], at - n)
     quiet, late = peers.adwin(null, n), peers.adwin(moved, n)
     found["river ADWIN"] = (
