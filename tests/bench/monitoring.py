@@ -205,11 +205,8 @@ def _peer(null: Sequence[int | None], moved: Sequence[int | None], quiet: int) -
     alarms = [(YEAR if first is None else first, None if first is None else _none) for first in null]
     late = [first - quiet for first in moved if first is not None and first > quiet]
     early = sum(first is not None and first <= quiet for first in moved)
-    return {
-        "false_a_year": rate(alarms),
-        "shift": spread(late, len(moved)),
-        "alarmed_before_the_change": early,
-    }
+    found = spread(late, len(moved)) if late else {"found": 0.0, "streams": len(moved)}
+    return {"false_a_year": rate(alarms), "shift": found, "alarmed_before_the_change": early}
 
 
 def fleet(seed: int, streams: int = 1000, studies: int = 20) -> dict[str, float]:

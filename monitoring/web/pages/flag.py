@@ -7,7 +7,6 @@ from typing import Any
 
 from monitoring import flags, flags_store
 from monitoring.errors import FlagUnknown
-from monitoring.streams import epochs
 from monitoring.streams.groups import WORDS
 from monitoring.web import views_store, words
 from monitoring.web.desk import Told, Visit
@@ -114,11 +113,7 @@ def resolve(visit: Visit, form: Mapping[str, str]) -> Told:
     notify = bool(visit.desk.settings.webhook_url)
 
     def work(conn: Conn, by: str) -> dict[str, Any]:
-        its = flags.resolve(conn, number, by=by, reason=reason, notify=notify)
-        if its["kind"] == "drift" or fresh:
-            said = f"flag {number}: {reason}"
-            epochs.begin(conn, its["clinic_id"], its["stream_id"], fresh=fresh, by=by, reason=said)
-        return its
+        return flags.resolve(conn, number, by=by, reason=reason, notify=notify, new_reference=fresh)
 
     return _change(visit, work, "none: a resolved flag is a record, and what happens later raises its own")
 
