@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from monitoring.web import desk as desks
 from monitoring.web.desk import COOKIE, DOOR_COOKIE, Desk, Told, Visit
 from monitoring.web.errors import PageUnknown
-from monitoring.web.pages import clinic, flag, fleet, health, help, model, promotion, study
+from monitoring.web.pages import clinic, flag, fleet, health, help, model, promotion, study, vendor
 from monitoring.web.render import HEADERS, SANDBOX, STATIC, Frame, Page, error_page, html, problem, twin
 from registry.core.db import Database
 from registry.core.errors import RadfleetError
@@ -35,6 +35,7 @@ PAGES: Mapping[str, Show] = {
     "/promotions/{id}": promotion.one,
     "/studies": study.many,
     "/studies/{study}": study.one,
+    "/vendors": vendor.show,
     "/models": model.many,
     "/models/{digest}": model.one,
     "/health": health.show,

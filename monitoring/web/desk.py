@@ -49,11 +49,15 @@ class Visit:
         with db.tenant(self.who.clinic_id) if self.who.clinic_id else db.monitor() as conn:
             yield conn
 
+    def fleet_only(self) -> None:
+        """Raises PageUnknown for a session that sees one clinic."""
+        if self.who.clinic_id:
+            raise PageUnknown
+
     @contextmanager
     def deciding(self) -> Iterator[Conn]:
         """A system transaction, for what the fleet's people decide. Raises PageUnknown for a clinic's session."""
-        if self.who.clinic_id:
-            raise PageUnknown
+        self.fleet_only()
         with self.desk.db.system() as conn:
             yield conn
 

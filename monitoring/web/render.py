@@ -20,11 +20,12 @@ from registry.sign_in.sessions_store import Session
 
 HERE = Path(__file__).parent
 NAV = (
-    ("Fleet", "/"), ("Flags", "/flags"), ("Promotions", "/promotions"), ("Studies", "/studies"), ("Models", "/models"),
+    ("Fleet", "/"), ("Flags", "/flags"), ("Promotions", "/promotions"), ("Studies", "/studies"),
+    ("Scanners", "/vendors"), ("Models", "/models"),
     ("Health", "/health"), ("Help", "/help"),
 )  # fmt: skip
 # Who sees one clinic sees what is its own, and what versions are.
-CLINIC_NAV = tuple(pair for pair in NAV if pair[0] not in ("Promotions", "Health"))
+CLINIC_NAV = tuple(pair for pair in NAV if pair[0] not in ("Promotions", "Scanners", "Health"))
 # No script at all: nothing that a name or a reason holds can run. A report's frame has a policy of its own.
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-src 'self'; "

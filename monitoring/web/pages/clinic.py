@@ -1,15 +1,18 @@
 """One clinic: what it needs, how each of its streams stands, what is bound, what came in, what happened."""
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 from monitoring import flags_store
+from monitoring.qa import metrics, qa_store
 from monitoring.web import views_store, words
 from monitoring.web.desk import Visit
 from monitoring.web.pages import fleet
 from monitoring.web.render import Page
 from registry import clinics, holds_store, onboarding
 
+DAYS = 90
 _HEADING = {
     "fine_tune": "{}: give it a fine-tuned version.",
     "recalibrate": "{}: recalibrate the version that answers it.",
@@ -42,9 +45,15 @@ def show(visit: Visit) -> Page:
         stream["need"] = fleet.need(stream)
     facts: dict[str, Any] = {
         "clinic": about, "need": row["need"], "why": row["why"], "streams": streams, "flags": flags, "bound": bound,
-        "studies": studies, "timeline": past, "steps": [], "holds": [],
+        "studies": studies, "timeline": past, "steps": [], "holds": [], "qa": [], "days": DAYS,
     }  # fmt: skip
     if not visit.who.clinic_id:
+        with visit.reading() as conn:
+            now = qa_store.now(conn)
+            since = now - timedelta(days=DAYS)
+            outcomes, reviews = qa_store.outcomes(conn, slug, since), qa_store.reviews(conn, slug, since)
+        cuts = metrics.metrics(outcomes, reviews, metrics.By.VERSION, now, timedelta(days=DAYS))
+        facts["qa"] = [asdict(cut) for cut in cuts]
         with visit.deciding() as conn:
             facts["steps"] = [asdict(step) for step in onboarding.check(conn, its)]
             here = {row["digest"] for row in bound}

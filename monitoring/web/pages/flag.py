@@ -78,8 +78,7 @@ def cause(known: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def report(visit: Visit) -> bytes:
     """The report that was frozen for this flag, as HTML. Raises FlagUnknown, PageUnknown."""
-    if visit.who.clinic_id:
-        raise PageUnknown
+    visit.fleet_only()
     with visit.reading() as conn:
         packed = views_store.report_html(conn, visit.number("id"))
     if packed is None:

@@ -32,7 +32,7 @@ LOOK = """
   for (const node of document.querySelectorAll('table'))
     if (!node.caption || node.querySelector('th:not([scope])')) found.push('a table without caption or scopes');
   for (const node of document.querySelectorAll('a, button'))
-    if (!node.textContent.trim()) found.push('a link without a name');
+    if (!node.textContent.trim() && !node.querySelector('img[alt]')) found.push('a link without a name');
   if (document.querySelectorAll('h1').length !== 1) found.push('not exactly one h1');
   if (!/[.:!?]$/.test(document.querySelector('h1')?.textContent.trim() || '')) found.push('the heading is no sentence');
   const wide = document.documentElement.scrollWidth;

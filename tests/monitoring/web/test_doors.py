@@ -261,6 +261,7 @@ def test_who_sees_one_clinic_sees_no_other(site: Site, world: World) -> None:
             f"/flags/{flags['south']}",
             "/promotions",
             "/promotions/1",
+            "/vendors",
             "/health",
             *(f"/studies/{id}" for id in south),
             *(f"/studies/{id}/picture/ms-lesion" for id in south),

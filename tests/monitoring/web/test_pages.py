@@ -1,14 +1,19 @@
 """Every page as people meet it: in a real browser, light and dark, narrow and wide, by keyboard, and as JSON."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psycopg.types.json import Jsonb
 
+from registry import versions
 from registry.promotions import moves
 from tests.house.tree import ROOT
+from tests.kit.answered import answered_study
 from tests.kit.browser import Browser, chromium
 from tests.kit.db import FreshDb
+from tests.kit.picture import add_preview, door
 from tests.kit.registry_rows import TASK
 from tests.kit.site import Site, people, serving, stream
 from tests.kit.world import World
@@ -40,13 +45,38 @@ def site(fresh_db: FreshDb, world: World) -> Iterator[Site]:
     line.measured(3, clinic=line.clinic("parque"))
     with line.system() as conn:
         moves.request(conn, line.clinic("parque"), TASK, line.version(3).digest, **WHY)
-    with serving(fresh_db, people(fresh_db, clara="andes")) as running:
+    world.sql(
+        "insert into registry.scanner(clinic_id, vendor, model, serial, software) "
+        "values (%s, 'Philips', 'Ingenia', '1', '5.7')",
+        line.clinic("parque").id,
+    )  # fmt: skip
+    answered = answered_study(world, line.clinic("parque").id, line.version(1).digest)
+    world.sql("update serving.result set findings = %s where id = %s", Jsonb(DOCUMENT), answered.result)
+    add_preview(world, answered, DOCUMENT)
+    dead = world.study(line.clinic("norte").id, uid="1.2.99", state="dead")
+    world.sql("update serving.study set code = 'registry.no_binding' where id = %s", dead)
+    card = json.loads((ROOT / "serving/packages/ms-lesion-1.0.0/card.json").read_text())
+    with line.system() as conn:
+        model = {"name": TASK, "version": "9.0.0", "task": TASK, "runtime_class": "cpu-small"}
+        versions.add(conn, "sha256:" + "9" * 64, model, card, by="test")
+    with door(fresh_db) as settings, serving(fresh_db, people(fresh_db, clara="andes"), settings) as running:
+        STUDIES.update(answered=str(answered.study), dead=str(dead))
         yield running
 
 
+STUDIES: dict[str, str] = {}
+DOCUMENT = {
+    "findings": [
+        {"name": "White matter lesion", "volume_ml": 1.26, "count": 5, "rule": "lesions/1", "reason": None}
+    ],
+    "warnings": ["The slices are 3 mm thick: small lesions may be missed."], "quality": {"snr_wm": 12.31, "efc": None},
+    "not_assessed": ["spinal cord", "diagnosis"],
+    "qualification": {"text": "AI - RESEARCH - NOT FOR PRIMARY DIAGNOSIS"},
+}  # fmt: skip
 ADDRESSES = (
     "/sign-in", "/", "/clinics/parque", "/clinics/lakeside", "/flags", "/flags/1", "/promotions", "/promotions/1",
-    "/studies", "/models", "/health", "/help", "/help/errors/web.form_stale", "/studies/nowhere",
+    "/studies", "/studies/answered", "/studies/dead", "/vendors", "/models", "/models/ms-lesion@1.0.0",
+    "/models/ms-lesion@9.0.0", "/health", "/help", "/help/errors/web.form_stale", "/studies/nowhere",
 )  # fmt: skip
 
 
@@ -71,10 +101,75 @@ def test_every_page_in_light_and_dark_narrow_and_wide(site: Site) -> None:
                     browser.look(width, dark)
                     browser.errors.clear()
                     browser.requests.clear()
-                    browser.open(site.base + address)
+                    kind, _, last = address.rpartition("/")
+                    browser.open(f"{site.base}{kind}/{STUDIES.get(last, last)}")
                     name = f"{address.strip('/').replace('/', '-') or 'fleet'}-{width}-{'dark' if dark else 'light'}"
                     browser.photograph(PICTURES / f"{name}.png")
                     status = 404 if address.endswith("nowhere") else 200
                     wrong += [f"{name}: {text}" for text in faults(browser, site, address, status)]
     assert wrong == []
     assert len(list(Path(PICTURES).glob("*.png"))) >= 4 * len(ADDRESSES)
+
+
+BROKEN = {
+    "contrast": "<p style='color:#999'>pale</p>", "no label": "<input name=x>", "no alt": "<img src='data:,'>",
+    "picture without words": "<svg width=9 height=9></svg>", "status without its word": "<span class=s></span>",
+    "caption or scopes": "<table><tr><th>a</th></tr></table>", "link without a name": "<a href='#'></a>",
+    "exactly one h1": "<h1>Another.</h1>", "wider than the window": "<div style='width:3000px'>x</div>",
+    "no sentence": "", "inline style": "<p style='margin:0'>x</p>",
+}  # fmt: skip
+
+
+def test_the_eye_sees_what_is_wrong() -> None:
+    """Mutants: each fault that the look is there to find, planted alone into a page that has none."""
+    with chromium() as browser:
+        browser.look(1280, False)
+        good = "<!doctype html><title>t</title><h1>Do this.</h1><p>Text</p>"
+        browser.open(f"data:text/html,{good}")
+        assert browser.ask(LOOK) == []
+        for fault, planted in BROKEN.items():
+            page = good.replace("Do this.", "Fleet") if fault == "no sentence" else good + planted
+            browser.open("data:text/html," + page.replace("#", "%23"))
+            assert any(fault in text for text in browser.ask(LOOK)), (fault, browser.ask(LOOK))
+        browser.requests.clear()
+        browser.open("data:text/html,<img alt=x src='http://elsewhere.example/x.png'><h1>x.</h1>")
+        assert any("elsewhere" in url for url in browser.requests), "a foreign request is heard"
+        assert browser.errors, "and so is its failure"
+
+
+FOCUSED = """(() => { const n = document.activeElement, s = getComputedStyle(n);
+  const name = (n.textContent || n.name || '').trim().slice(0, 40);
+  return [n.tagName, name, s.outlineStyle, parseFloat(s.outlineWidth)]; })()"""
+
+
+def test_a_person_works_by_keyboard_alone(site: Site) -> None:
+    """Sign in, walk to the open flag, acknowledge it: no mouse, and the focus is always seen."""
+    with chromium() as browser:
+        browser.look(1280, False)
+        browser.open(f"{site.base}/flags")
+
+        def walk(to: str) -> None:
+            for _ in range(60):
+                browser.press("Tab")
+                tag, text, style, width = browser.ask(FOCUSED)
+                if tag == "BODY":  # the browser's own bar, between the last and the first
+                    continue
+                assert style != "none", (tag, text)
+                assert width >= 2, (tag, text)
+                if text.startswith(to):
+                    return
+            raise AssertionError(f"{to} cannot be reached")
+
+        walk("name")
+        browser.type("quin")
+        walk("key")
+        browser.type(site.keys["quin"])
+        browser.submit()
+        assert browser.ask("location.pathname") == "/flags"
+        walk("FLAIR of the Philips")
+        browser.submit()
+        walk("reason")
+        browser.type("looking at the newest studies")
+        browser.submit()
+        assert "open → acknowledged" in browser.ask("document.body.innerText")
+        assert browser.errors == []
