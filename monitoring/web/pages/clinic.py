@@ -52,7 +52,8 @@ def show(visit: Visit) -> Page:
             now = qa_store.now(conn)
             since = now - timedelta(days=DAYS)
             outcomes, reviews = qa_store.outcomes(conn, slug, since), qa_store.reviews(conn, slug, since)
-        cuts = metrics.metrics(outcomes, reviews, metrics.By.VERSION, now, timedelta(days=DAYS))
+            last = qa_store.last_studies(conn, slug)
+        cuts = metrics.metrics(outcomes, reviews, metrics.By.VERSION, now, timedelta(days=DAYS), last)
         facts["qa"] = [asdict(cut) for cut in cuts]
         with visit.deciding() as conn:
             facts["steps"] = [asdict(step) for step in onboarding.check(conn, its)]
