@@ -182,6 +182,30 @@ def study_submit(
     raise typer.Exit(0 if report.failed == 0 else 6)
 
 
+@study.command("backfill")
+def study_backfill(
+    clinic: str,
+    table: Annotated[Path, typer.Argument(help="CSV, packed by gzip or not; one past study a row.")],
+    task: Annotated[str, typer.Option(help="The task whose bound version is watched.")],
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="The rows are made up; it is said wherever they count.")
+    ] = False,
+    as_: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take over what a clinic's scanners measured before, so that they are watched from the first image on."""
+    from registry import accounts
+    from serving.studies import history
+
+    db = database(settings())
+    with db.system() as conn:
+        accounts.actor(conn, accounts.Act.CLINIC, as_)
+    rows = history.read(table)
+    count = history.take(db, clinic, task, rows, simulated=simulated)
+    kind = "simulated" if simulated else "real"
+    show([{"clinic": clinic, "rows": len(rows), "new": count, "history": kind}], as_json=as_json)
+
+
 def _progress(bar: Any) -> Callable[[int, int], None]:
     def step(done: int, total: int) -> None:
         bar.length = max(total, 1)

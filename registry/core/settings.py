@@ -25,6 +25,7 @@ class Limits:
     clinic_in_flight_max: int = 2
     lease_s: int = 60
     page_rows: int = 200
+    history_rows: int = 10_000
     disk_free_bytes_min: int = 2 << 30
     delivery_hours_max: int = 72
 

@@ -39,3 +39,11 @@ class NothingToRetry(Conflict):
 
     code = "studies.nothing_to_retry"
     cure = "See where it stands with radfleet study show."
+
+
+class HistoryUnreadable(Invalid):
+    """This table of past studies cannot be taken over."""
+
+    code = "studies.history_unreadable"
+    why = "A guessed past would be the reference of every later study; nothing was stored."
+    cure = "Write a CSV with columns at (ISO 8601 with zone), sequence_class and quality features."
