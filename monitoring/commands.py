@@ -24,11 +24,14 @@ def attach(app: typer.Typer) -> None:
     """Add monitoring's commands to the root."""
     from monitoring import commands_evidence
     from monitoring.commands_flag import flag
+    from monitoring.commands_metrics import dashboard, metrics
 
     commands_evidence.attach(monitor)
     app.add_typer(monitor, name="monitor")
     app.add_typer(flag, name="flag")
     app.command()(web)
+    app.command()(metrics)
+    app.add_typer(dashboard, name="dashboard")
 
 
 def web() -> None:

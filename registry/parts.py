@@ -306,6 +306,18 @@ def _workloads(settings: Settings) -> list[Part]:
     for name in names:
         probe = partial(_settled, settings, name)
         found.append(own(name, ("work",), probe, after=("migrate", "ray")))
+    metrics = settings.metrics_port
+    found.append(
+        own(
+            "metrics",
+            ("metrics",),
+            lambda pid: _announced(settings, "metrics", pid) and answers(local, metrics, "/healthz"),
+            after=("migrate",),
+            ports=(Port(bind, metrics, "RADFLEET_METRICS_PORT"),),
+            watched=True,
+            address=f"http://{bind}:{metrics}/metrics",
+        )
+    )
     for name, verb in (("deliver", ("deliver",)), ("sweep", ("sweep",)), ("monitor", ("monitor", "follow"))):
         found.append(own(name, verb, partial(_settled, settings, name), after=("migrate",)))
     return found

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     dicom_port: int = 11112
     http_port: int = 18080
     web_port: int = 18090
+    metrics_port: int = 18091
     # Empty: the embedded PostgreSQL, MLflow and Ray of `radfleet up`. Set: an outside one.
     database_url: str = ""
     mlflow_url: str = ""
@@ -54,6 +55,8 @@ class Settings(BaseSettings):
     webhook_url: str = ""
     # Where the pages fetch pictures; empty: the HTTP door of this machine.
     door_url: str = ""
+    # Where `radfleet dashboard sync` pushes to; its token is the secret file grafana-token.
+    grafana_url: str = ""
     threads: int = 2
     workers: int = 1
     lease_s: float = LIMITS.lease_s

@@ -27,6 +27,7 @@ ROLES = {
     "mlflow": {"mlflow"},
     **dict.fromkeys(("door-dicom", "door-http", "work", "deliver", "sweep", "engine"), SERVICE),
     "monitor": {"radfleet_owner", "radfleet_monitor"},
+    "metrics": {"radfleet_owner", "radfleet_monitor"},
     "web": {"radfleet_owner", "radfleet_app", "radfleet_system", "radfleet_monitor"},
 }
 # Who needs which folder of the installation; True: writes there.
@@ -138,6 +139,15 @@ def selectors(objects: list[Object]) -> list[str]:
             names = {p["name"] for m in mine for c in m.containers for p in c.get("ports", [])}
             if port["targetPort"] not in names:
                 found.append(f"Service {name} has no port {port['targetPort']} behind it")
+    for one in kind(objects, "ServiceMonitor"):
+        mine = [
+            s
+            for s in kind(objects, "Service")
+            if matches(one["spec"]["selector"], s["metadata"].get("labels", {}))
+        ]
+        ports = {port["name"] for s in mine for port in s["spec"]["ports"]}
+        if len(mine) != 1 or {end["port"] for end in one["spec"]["endpoints"]} - ports:
+            found.append(f"ServiceMonitor {one['metadata']['name']} reads no port of one Service")
     for one in kind(objects, "PodDisruptionBudget"):
         if len([p for p in pods(objects) if matches(one["spec"]["selector"], p.labels)]) != 1:
             found.append(f"the budget {one['metadata']['name']} is not that of one workload")
@@ -275,6 +285,8 @@ def settings(objects: list[Object]) -> list[str]:
         found.append("RADFLEET_RAY_ADDRESS is not the head that KubeRay makes")
     if data.get("RADFLEET_MLFLOW_URL") != f"http://mlflow:{services.get('mlflow')}":
         found.append("RADFLEET_MLFLOW_URL is not MLflow's Service")
+    if data.get("RADFLEET_DOOR_URL") != f"http://door-http:{services.get('door-http')}":
+        found.append("RADFLEET_DOOR_URL is not the door's Service")
     address = f"host={database['metadata']['name']}-rw port=5432 "
     if not data.get("RADFLEET_DATABASE_URL", "").startswith(address):
         found.append("RADFLEET_DATABASE_URL is not the Service that CloudNativePG makes")

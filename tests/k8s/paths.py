@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from monitoring.metrics import server
 from monitoring.web.app import routes
 from registry import parts
 from registry.processes import READY_FILE
@@ -12,7 +13,7 @@ from serving.doors import http
 from tests.k8s.render import Object, Pod, kind, matches, pods
 
 EVERY = -1  # all ports
-OUTSIDE, KUBERAY, CNPG = "outside", "kuberay-operator", "cloudnative-pg"
+OUTSIDE, KUBERAY, CNPG, PROMETHEUS = "outside", "kuberay-operator", "cloudnative-pg", "prometheus"
 DATABASE = "postgres"
 CLIENTS = (
     "migrate",
@@ -25,18 +26,21 @@ CLIENTS = (
     "sweep",
     "engine",
     "monitor",
+    "metrics",
 )
 RAY = ("ray-head", "ray-worker", "engine", "work")
 # (who asks, who is asked): ports. All else is denied.
 EXPECTED: dict[tuple[str, str], set[int]] = {
     **{(client, DATABASE): {5432} for client in CLIENTS},
     (DATABASE, DATABASE): {5432, 8000},
-    **{(client, "mlflow"): {15500} for client in ("work", "engine", "ray-worker", "web")},
+    **{(client, "mlflow"): {15500} for client in ("work", "engine", "ray-worker", "web", "metrics")},
     **{(one, other): {EVERY} for one in RAY for other in RAY},
     (OUTSIDE, "door-dicom"): {11112},
     (OUTSIDE, "door-http"): {18080},
     (OUTSIDE, "web"): {18090},
     ("web", "door-http"): {18080},
+    ("metrics", "door-http"): {18080},
+    (PROMETHEUS, "metrics"): {18091},
     (KUBERAY, "ray-head"): {8265},
     (CNPG, DATABASE): {8000},
     ("deliver", OUTSIDE): {EVERY},
@@ -114,11 +118,11 @@ def matrix(objects: list[Object]) -> dict[tuple[str, str], set[int]]:
             found[asker.name, asked.name] = _both(
                 out, _ports(objects, asked, "Ingress", asker, asker.name)
             ) & (asked.ports | {EVERY})
-        for name in (OUTSIDE, KUBERAY, CNPG):
+        for name in (OUTSIDE, KUBERAY, CNPG, PROMETHEUS):
             found[name, asked.name] = _ports(objects, asked, "Ingress", None, name)
         found[asked.name, OUTSIDE] = _ports(objects, asked, "Egress", None, OUTSIDE)
     open_to_all = ("door-dicom", "door-http", "web")
-    doors = {pair for pair in found if pair[0] in (KUBERAY, CNPG) and pair[1] in open_to_all}
+    doors = {pair for pair in found if pair[0] in (KUBERAY, CNPG, PROMETHEUS) and pair[1] in open_to_all}
     return {pair: ports for pair, ports in found.items() if ports and pair not in doors}
 
 
@@ -156,6 +160,8 @@ def _paths(p: Pod, container: Object) -> set[str] | str:
     if p.name == "mlflow":
         return inspect.getsource(parts._mlflow)
     nothing: Any = None
+    if p.name == "metrics":
+        return inspect.getsource(server.application)
     if p.name == "web":
         return {str(getattr(route, "path", "")) for route in routes(nothing, nothing).routes}
     if p.name == "door-http":

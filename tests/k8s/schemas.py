@@ -19,6 +19,8 @@ DATA = Path(__file__).parent.parent / "data" / "k8s"
 KUBERNETES = "1.33"
 CUSTOM = {
     ("ray.io/v1", "RayService"): "ray.io_rayservices.crd.json.gz",
+    ("monitoring.coreos.com/v1", "ServiceMonitor"): "monitoring.coreos.com_servicemonitors.yaml.gz",
+    ("monitoring.coreos.com/v1", "PrometheusRule"): "monitoring.coreos.com_prometheusrules.yaml.gz",
     ("postgresql.cnpg.io/v1", "Cluster"): "postgresql.cnpg.io_clusters.yaml.gz",
 }
 

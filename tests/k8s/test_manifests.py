@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
+from monitoring.alerts import rules
 from tests.k8s import checks, paths, schemas
 from tests.k8s.mutants import MUTANTS, Check
-from tests.k8s.render import OVERLAYS, Object, render
+from tests.k8s.render import FOLDER, OVERLAYS, Object, render
 
 pytestmark = pytest.mark.tool("kubectl")
 
@@ -36,3 +38,8 @@ def test_a_planted_fault_is_found(check: Check, breaks: Callable[[list[Object]],
 
 def test_every_check_has_a_mutant() -> None:
     assert {mutant[1] for mutant in MUTANTS} == set(CHECKS)
+
+
+def test_the_cluster_has_the_rules_of_the_one_file() -> None:
+    text = (FOLDER / "base" / "alerts.yaml").read_text()
+    assert yaml.safe_load(text) == rules.prometheus_rule(), text.splitlines()[0]

@@ -222,12 +222,13 @@ def test_outside_servers_are_not_started(tmp_path: Path) -> None:
         "sweep",
         "monitor",
         "web",
+        "metrics",
     } == ours
     outside = Settings(
         home=tmp_path, database_url="host=x", mlflow_url="http://x", ray_address="x:1", workers=2
     )
     names = {part.name for part in parts(outside)}
-    work = {"work-1", "work-2", "deliver", "sweep", "monitor"}
+    work = {"work-1", "work-2", "deliver", "sweep", "monitor", "metrics"}
     assert names == {"migrate", "dicom", "http", "web", "engine", *work}
 
 

@@ -1,0 +1,1 @@
+"""Dashboards as code, and the way they get into Grafana."""
