@@ -11,12 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from registry import bindings_store, events, versions
+from registry import bindings_store, events, local_versions_store, versions
 from registry.bindings_store import Binding, BindingRow
 from registry.clinics_store import Clinic
 from registry.core.db import Conn
 from registry.core.settings import LIMITS
-from registry.errors import BindingStale, NoBinding, ReasonMissing, ScopeInvalid, VersionTask
+from registry.errors import (
+    BindingStale,
+    NoBinding,
+    ReasonMissing,
+    ScopeInvalid,
+    VersionElsewhere,
+    VersionTask,
+)
+from registry.versions_store import Version
 
 EVERYWHERE = "*"
 _SCOPE = re.compile(r"\*|(profile|serial):[^\x00-\x1f\x7f]{1,64}")
@@ -64,12 +72,10 @@ def set(
 
     ``expected_seq`` is the sequence number that the decision was made on (0: nothing bound; None: whatever is
     there). Binding what is bound already changes nothing. ``promotion_id`` names the promotion that does it.
-    Raises BindingStale, VersionUnknown, VersionTask, ScopeInvalid, ReasonMissing.
+    Raises BindingStale, VersionUnknown, VersionTask, VersionElsewhere, ScopeInvalid, ReasonMissing.
     """
     check(scope, reason)
-    version = versions.by_digest(conn, digest)
-    if version.task != task:
-        raise VersionTask(f"{version.label} answers {version.task}, not {task}")
+    fitting(conn, clinic, task, digest)
     before = _present(conn, clinic, task, scope, expected_seq)
     if before and before.digest == digest:
         return Change(before, before, before.seq, "")
@@ -118,6 +124,19 @@ def history(
 ) -> Sequence[BindingRow]:
     """Every validity range of a clinic's bindings, the latest first."""
     return bindings_store.history(conn, clinic.id, task, open_only=False, limit=limit)
+
+
+def fitting(conn: Conn, clinic: Clinic, task: str, digest: str) -> Version:
+    """The version of this digest, if it may answer this clinic's task. Needs a system transaction.
+
+    Raises VersionUnknown, VersionTask, VersionElsewhere.
+    """
+    version = versions.by_digest(conn, digest)
+    if version.task != task:
+        raise VersionTask(f"{version.label} answers {version.task}, not {task}")
+    if local_versions_store.elsewhere(conn, clinic.id, digest):
+        raise VersionElsewhere(f"{version.label} is a local version of another clinic")
+    return version
 
 
 def check(scope: str, reason: str) -> None:

@@ -230,6 +230,14 @@ class VersionTask(Conflict):
     cure = "Choose a version of this task: radfleet model list --task TASK."
 
 
+class VersionElsewhere(Conflict):
+    """This version was fine-tuned for another clinic."""
+
+    code = "registry.version_elsewhere"
+    why = "A local version was made from one clinic's people and judged on them alone."
+    cure = "Choose a version of the fleet, or make this clinic its own: radfleet model finetune."
+
+
 class BindingStale(Conflict):
     """The binding changed since it was looked at."""
 

@@ -11,13 +11,13 @@ from dataclasses import asdict, replace
 from datetime import UTC
 from enum import StrEnum
 
-from registry import accounts_store, bindings, bindings_store, clinics, events, versions
+from registry import accounts_store, bindings, bindings_store, clinics, events
 from registry.bindings import EVERYWHERE, Change
 from registry.canonical import canonical_json, sha256_digest
 from registry.clinics_store import Clinic
 from registry.core.db import Conn
 from registry.core.settings import LIMITS
-from registry.errors import ActorUnknown, BindingStale, ReasonMissing, VersionTask
+from registry.errors import ActorUnknown, BindingStale, ReasonMissing
 from registry.promotions import evidence_store, gates, moves_store
 from registry.promotions.errors import (
     GatesUnmet,
@@ -49,12 +49,10 @@ def request(
 ) -> Promotion:
     """Propose a version, judged against what answers there at this moment.
 
-    Raises VersionUnknown, VersionTask, VersionBound, PromotionOpen, ScopeInvalid, ReasonMissing.
+    Raises VersionUnknown, VersionTask, VersionElsewhere, VersionBound, PromotionOpen, ScopeInvalid, ReasonMissing.
     """
     bindings.check(scope, reason)
-    version = versions.by_digest(conn, digest)
-    if version.task != task:
-        raise VersionTask(f"{version.label} answers {version.task}, not {task}")
+    version = bindings.fitting(conn, clinic, task, digest)
     active = bindings_store.answering(conn, clinic.id, task, scope)
     if active and active.digest == digest:
         raise VersionBound(f"{version.label} answers there already")
