@@ -126,6 +126,26 @@ def promotion_withdraw(id: Id, reason: Reason, as_: As = None, as_json: AsJson =
     _tell(_line(before), _line(after), undo, as_json, after)
 
 
+@promotion.command("watch")
+def promotion_watch(clinic: OfClinic = None, limit: Limit = ROWS, as_json: AsJson = False) -> None:
+    """Say how a clinic does since the promotion that answers it; exit 0 healthy, 6 worse, 3 not enough."""
+    from registry import clinics
+    from registry.core.db import database
+    from registry.promotions import watch
+
+    db = database(settings())
+    with db.system() as conn:
+        its = clinics.by_slug(conn, clinic) if clinic else None
+    found = watch.look(db, its.id if its else None, limit)
+    rows = [_probation(it, as_json) for it in found]
+    show(rows, as_json=as_json, empty="no promotion answers here, so there is nothing to watch")
+    if not as_json:
+        for it in found:
+            for line in (*(f"{m.name}: {m.why}" for m in it.measures), f"to go back: {it.rollback}"):
+                talk(f"promotion {it.promotion.id}: {line}")
+    raise typer.Exit(watch.exit_code(found))
+
+
 @promotion.command("list")
 def promotion_list(
     clinic: OfClinic = None,
@@ -257,6 +277,23 @@ def _gates(conn: Any, it: Any) -> list[dict[str, Any]]:
 
 def _verdicts(gates: list[dict[str, Any]]) -> str:
     return ", ".join(f"{gate['name']} {gate['verdict']} (n={gate['people']})" for gate in gates) or "-"
+
+
+def _probation(it: Any, as_json: bool) -> dict[str, Any]:
+    """One watched promotion; a table has the counts, JSON each measure."""
+    p = it.promotion
+    row = {
+        "promotion": p.id, "clinic": p.clinic, "task": p.task, "scope": p.scope, "version": p.model,
+        "before": p.before_model, "since": p.since, "health": it.health.value, "why": it.why,
+    }  # fmt: skip
+    if as_json:
+        return row | {
+            "measures": [asdict(m) for m in it.measures],
+            "flags": it.flags,
+            "rollback": it.rollback,
+        }
+    counts = {m.name: f"n={m.n} (before {m.n_before})" for m in it.measures}
+    return row | counts
 
 
 def _line(it: Any) -> str:
