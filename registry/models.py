@@ -110,6 +110,11 @@ def find(uri: str, digest: str) -> Label | None:
         return _find(client, digest)
 
 
+def answers(uri: str) -> None:
+    """Ask whether MLflow is there, before minutes are spent on what it is to show. Raises ``MlflowAway``."""
+    _answers(uri)
+
+
 def place(cache_dir: Path, digest: str) -> Path:
     """Where a node keeps the package of a digest. Raises ``ModelNotInMlflow`` for what is no digest."""
     if not DIGEST.fullmatch(digest):
@@ -178,16 +183,20 @@ def set_alias(uri: str, slug: str, task: str, digest: str) -> bool:
         return True
 
 
-def curve_logger(name: str, uri: str | None = None) -> Callable[[str, float, int], None]:
+def curve_logger(
+    name: str, uri: str | None = None, params: Mapping[str, Any] | None = None
+) -> Callable[[str, float, int], None]:
     """A function (metric, value, step) that draws into a new MLflow run ``name`` of experiment ``training``.
 
-    ``uri`` defaults to MLFLOW_TRACKING_URI. MLflow being away later costs points of the curve and never the
-    training. Raises ``MlflowAway`` when it does not answer at the start.
+    ``uri`` defaults to MLFLOW_TRACKING_URI; ``params`` are written beside the curve. MLflow being away later costs
+    points of the curve and never the training. Raises ``MlflowAway`` when it does not answer at the start.
     """
     with _client(uri or os.environ.get("MLFLOW_TRACKING_URI", "")) as client:
         experiment = client.get_experiment_by_name("training")
         number = experiment.experiment_id if experiment else client.create_experiment("training")
         run_id = client.create_run(number, run_name=name).info.run_id
+        for key, value in (params or {}).items():
+            client.log_param(run_id, key, value)
 
     def log(metric: str, value: float, step: int) -> None:
         from mlflow.exceptions import MlflowException

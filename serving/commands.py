@@ -12,6 +12,7 @@ from registry.core.db import Database, database
 from registry.core.output import show, talk
 from registry.core.settings import settings
 from registry.verbs import As, AsJson, Limit, tell
+from serving.commands_cure import finetune
 from serving.commands_review import review
 from serving.processes import deliver, door, engine, sweep, work
 
@@ -30,6 +31,7 @@ def attach(app: typer.Typer) -> None:
     for group in app.registered_groups:
         if group.name == "model" and group.typer_instance is not None:
             group.typer_instance.command("register")(register)
+            group.typer_instance.command("finetune")(finetune)
 
 
 @study.command("list")

@@ -3,6 +3,7 @@
 A Ray driver does not survive the death of its head: Ray ends its process. So the driver is a child of the
 worker (`python -m serving.engine.calls`), one line of JSON in and one out. When the head dies the child dies,
 the worker learns it as ``engine.away`` at once, gives the study back, and starts a new child for the next one.
+A fine-tune goes the same way, as one plain Ray task (``run_task``).
 """
 
 import contextlib
@@ -193,6 +194,55 @@ class Caller:
             self._end()
 
 
+def run_task(settings: Settings, module: str, folder: Path) -> None:
+    """Run ``python -m module folder`` as one Ray task and wait for it, however long it takes.
+
+    On a GPU where the cluster has a free one. Where serving holds every core the task takes what serving leaves:
+    it asks for none and runs with the lowest priority. Raises ``EngineAway`` when the head is away or dies (nothing
+    is kept of the task), ``TaskFailed`` when the task itself fails.
+    """
+    if not head_answers(settings):
+        raise errors.EngineAway("Ray's head does not answer")
+    words = ["task", address(settings), module, str(folder), str(settings.threads)]
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.engine.calls", *words],
+        env=parts.environment(settings),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    said = done.stdout.split(b"\n")[0]
+    if done.returncode or not said:
+        raise errors.EngineAway("Ray's head died, or the task never began")
+    status = int(json.loads(said)["status"])
+    if status:
+        raise errors.TaskFailed(f"{module} ended with status {status} on Ray")
+
+
+def _task() -> int:
+    """The driver of ``run_task``: one task, never tried twice, its exit status as a line of JSON."""
+    import ray
+
+    from serving.engine import app
+
+    target, module, folder, threads = sys.argv[2:6]
+    app.connect(target)
+    free = ray.available_resources()
+    cores = int(threads) if free.get("CPU", 0) >= int(threads) else 0
+    remote = ray.remote(num_cpus=cores, num_gpus=min(1, int(free.get("GPU", 0))), max_retries=0)(_niced)
+    status = ray.get(remote.remote(module, folder))
+    sys.stdout.write(json.dumps({"status": status}) + "\n")
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _niced(module: str, folder: str) -> int:
+    """The task: a process of its own, so that the node gets all of its memory back."""
+    command = ["nice", "-n", "10", sys.executable, "-m", module, folder]
+    return subprocess.run(command, check=False).returncode
+
+
 def address(settings: Settings) -> str:
     """host:port of Ray's head."""
     return settings.ray_address or f"127.0.0.1:{settings.ray_port}"
@@ -293,4 +343,4 @@ def _relay(question: Mapping[str, Any], handles: "dict[str, DeploymentHandle]") 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_task() if sys.argv[1] == "task" else main())

@@ -196,6 +196,13 @@ class ReplicaDied(RadfleetError):
     cure = "The study is tried again. If it repeats, look for memory in the engine's log and add some."
 
 
+class TaskFailed(RadfleetError):
+    """A task failed on Ray."""
+
+    code = "engine.task_failed"
+    cure = "Look at Ray's log of this time; run the command again once the cause is mended."
+
+
 class IdentityMismatch(Conflict):
     """Another model version answered than the one that was asked."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,16 @@ def half_where_fast() -> Any:
 
 
 @contextmanager
-def open_curve(name: str, path: Path) -> Iterator[Curve]:
-    """A log(metric, value, step) that writes JSON lines to `path`, and to MLflow where MLFLOW_TRACKING_URI is set."""
+def open_curve(name: str, path: Path, params: Mapping[str, Any] | None = None) -> Iterator[Curve]:
+    """A log(metric, value, step) that writes JSON lines to `path`, and to MLflow where MLFLOW_TRACKING_URI is set.
+
+    params: what the run was made with; MLflow shows them beside the curve.
+    """
     remote: Curve | None = None
     if os.environ.get("MLFLOW_TRACKING_URI"):
         from registry.models import curve_logger
 
-        remote = curve_logger(name)
+        remote = curve_logger(name, params=params)
     with path.open("w", encoding="utf-8") as lines:
 
         def log(metric: str, value: float, step: int) -> None:

@@ -24,7 +24,7 @@ import pytest
 from registry import parts
 from registry.core.settings import Settings
 from registry.processes import READY_FILE
-from serving.engine import errors
+from serving.engine import calls, errors
 from serving.engine.answering import Question
 from serving.engine.calls import RayEngine
 from serving.engine.package import write_package
@@ -258,6 +258,20 @@ def test_a_killed_caller_is_started_again(machine: Machine, engine: RayEngine, t
     child.kill()
     child.wait()
     assert ask(engine, machine.digests["a"], tmp_path).reply.digest == machine.digests["a"]
+
+
+def test_a_task_runs_once_beside_the_replicas(machine: Machine, tmp_path: Path) -> None:
+    """The replica holds the only core, and the task still runs; what fails there is named here."""
+    calls.run_task(machine.settings, "tests.serving.engine.toy_task", tmp_path)
+    assert (tmp_path / "ran").read_text().split() == ["once"]
+    with pytest.raises(errors.TaskFailed, match="status 3"):
+        calls.run_task(machine.settings, "tests.serving.engine.toy_task", tmp_path / "nowhere")
+    with pytest.raises(errors.EngineAway):
+        calls.run_task(
+            machine.settings.model_copy(update={"ray_port": free_port()}),
+            "tests.serving.engine.toy_task",
+            tmp_path,
+        )
 
 
 def test_a_killed_head_is_named_and_its_successor_found(
