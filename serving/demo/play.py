@@ -1,4 +1,4 @@
-"""The screenplay: two clinics, two versions, real DICOM in, results at a peer, one rebind, a closing table."""
+"""The screenplay: three clinics, two versions, real DICOM in, results at a peer, a rebind, a flag, a closing table."""
 
 import json
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.core.output import show
+from serving.demo import drift
 from serving.demo.errors import DemoFailed
 from serving.demo.stage import Stage, free_ports
 
@@ -59,6 +60,7 @@ def _wait() -> None:
 def _acts(stage: Stage) -> dict[str, Any]:
     pacs_port = free_ports(1)[0]
     pacs = stage.start("serving.demo.pacs", str(pacs_port), str(stage.home / "pacs"), log="pacs.jsonl")
+    past = drift.measure(stage, HEADS / "study1_FLAIR.nii.gz")
     stage.say("a receiving PACS listens; radfleet up starts PostgreSQL, MLflow, Ray Serve, doors and workers")
     up = stage.start("registry.cli", "up", log="up.log")
     stage.wait("radfleet up", lambda: _ready(stage, up), 170)
@@ -67,6 +69,7 @@ def _acts(stage: Stage) -> dict[str, Any]:
     _clinics(stage, pacs_port)
     _versions(stage)
     studies = _send(stage)
+    drift.backfill(stage, past)
     rows = [_answered(stage, clinic, pacs) for clinic in studies]
     stage.say("rebind: north moves to version 1.1.0, with no restart")
     bound_at = time.monotonic()
@@ -74,6 +77,7 @@ def _acts(stage: Stage) -> dict[str, Any]:
     _send_one(stage, "north", "study2_FLAIR")
     rows.append(_answered(stage, "north", pacs, newest=True))
     rebind_s = time.monotonic() - bound_at
+    flag = drift.flagged(stage)
     received = _received(stage)
     _judge(rows, received)
     stuck = stage.ask("study", "list", "--stuck")
@@ -81,8 +85,9 @@ def _acts(stage: Stage) -> dict[str, Any]:
     figures = {
         "seconds": round(time.monotonic() - stage.began, 1), "up_seconds": round(up_s, 1),
         "rebind_to_delivered_seconds": round(rebind_s, 1), "peak_mb": round(stage.peak_mb),
-        "studies_delivered": len(rows), "studies_stuck": len(stuck), "objects_at_pacs": len(received), "studies": rows,
-        "simulated": "vendor headers; the images are real scans of one person (n = 1)",
+        "studies_delivered": len(rows), "studies_stuck": len(stuck), "objects_at_pacs": len(received),
+        "studies": rows, "flag": flag,
+        "simulated": "vendor headers, and the whole past of west; the images are real scans of one person (n = 1)",
     }  # fmt: skip
     _close(figures)
     return figures
@@ -104,7 +109,10 @@ def _clinics(stage: Stage, pacs_port: int) -> None:
             "destination", "add", slug, "pacs", "--kind", "cstore", "--host", "127.0.0.1", "--port", str(pacs_port),
             "--ae-title", f"{slug.upper()}_PACS",
         )  # fmt: skip
-    stage.say("two clinics are registered, each with its sender and its destination")
+    drift.clinic(stage)
+    stage.say(
+        "two clinics are registered, each with its sender and its destination, and west, which has only a past"
+    )
 
 
 def _versions(stage: Stage) -> None:
@@ -114,6 +122,7 @@ def _versions(stage: Stage) -> None:
     stage.run(
         "binding", "set", "south", "brain-extraction", SECOND, "--reason", "demo: south's first version"
     )
+    stage.run("binding", "set", drift.CLINIC, drift.TASK, SECOND, "--reason", "demo: west's first version")
     stage.run("binding", "set", "south", "ms-lesion", LESION, "--reason", "demo: lesions for south")
     stage.say(
         "three versions are registered in MLflow; north is bound to 1.0.0, south to 1.1.0 and a lesion version"
@@ -207,6 +216,7 @@ def _close(figures: dict[str, Any]) -> None:
         "studies_stuck",
     )
     show([{key: figures[key] for key in keys}], as_json=False)
+    drift.tell(figures["flag"])
 
 
 def _ml(value: float | None) -> str:

@@ -28,7 +28,7 @@ class Stage:
     @classmethod
     def build(cls, home: Path) -> "Stage":
         """A stage with ports that are free now."""
-        names = ("POSTGRES", "MLFLOW", "RAY", "DICOM", "HTTP")
+        names = ("POSTGRES", "MLFLOW", "RAY", "DICOM", "HTTP", "WEB", "METRICS")
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         env = {**os.environ, "RADFLEET_HOME": str(home.absolute()), "RADFLEET_ACTOR": "demo-admin"}
         return cls(home, {**env, **{f"RADFLEET_{n}_PORT": str(p) for n, p in ports.items()}})

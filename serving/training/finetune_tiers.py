@@ -42,7 +42,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Settings of T2, fixed on generated heads before any real person was cured.
+    """Settings of T2: rules of thumb, tuned on nobody.
 
     replay: share of each batch. worse_max: the replay's loss may grow to so many times what it was; then it is over.
     """

@@ -4,7 +4,7 @@ The held-out person (19: heavy load, 07: light) is in no training of the base an
 new scanner are the other person and generated heads, shifted alike; replay and the global set are generated heads as
 they were. Every seed draws the shift's noise, the cohort's heads and T2's batches anew. n is one person each time: this
 shows that the line works and what it costs, and nothing about patients at large. The two were looked at while the base
-was made; T2's recipe was fixed on generated heads.
+was made; T2's recipe is research's rule of thumb, not tuned.
 
 Run: python -m tests.bench.cure [--seeds N] [--people 19,7]
 """

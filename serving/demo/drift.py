@@ -1,0 +1,70 @@
+"""The demo's second act: a scanner is replaced without a word, the monitor flags it, and its evidence is frozen."""
+
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+from registry.core.output import talk
+from serving.demo.errors import DemoFailed
+from serving.demo.past import AFTER, BEFORE
+from serving.demo.stage import Stage
+
+CLINIC: Final = "west"
+TASK: Final = "brain-extraction"
+
+
+def measure(stage: Stage, head: Path) -> subprocess.Popen[bytes]:
+    """Begin to measure the simulated past of ``west`` from the pixels of one real head."""
+    return stage.start("serving.demo.past", str(head), str(_table(stage)), log="past.log")
+
+
+def _table(stage: Stage) -> Path:
+    return stage.home / "west-past.csv"
+
+
+def clinic(stage: Stage) -> None:
+    """Register the clinic that has only a past."""
+    stage.run("clinic", "add", CLINIC, "--name", "West Clinic (demo, simulated)")
+
+
+def backfill(stage: Stage, past: subprocess.Popen[bytes]) -> None:
+    """Take the measured past over, marked as simulated."""
+    stage.wait("the simulated past", lambda: past.poll() is not None, 120)
+    if past.returncode:
+        raise DemoFailed(
+            "the simulated past could not be measured", why=(stage.home / "past.log").read_text()
+        )
+    stage.run("study", "backfill", CLINIC, str(_table(stage)), "--task", TASK, "--simulated")
+    stage.say(
+        f"west: a simulated past of {BEFORE + AFTER} studies; after study {BEFORE} its scanner was replaced"
+    )
+
+
+def flagged(stage: Stage) -> dict[str, Any]:
+    """Wait for the flag and its frozen report, acknowledge it; its figures. Raises DemoFailed when it is wrong."""
+    flags = stage.wait("the flag", lambda: stage.ask("flag", "list", "--clinic", CLINIC), 60)
+    stage.say(f"flag: {flags[0]['sentence']}")
+    stage.run("flag", "acknowledge", str(flags[0]["id"]), "--reason", "demo: the QA lead looks at it")
+    report = stage.wait("the frozen report", lambda: stage.ask("monitor", "reports", "--clinic", CLINIC), 90)[
+        0
+    ]
+    stage.say("its report by Evidently is frozen by digest")
+    others = [f["clinic"] for f in stage.ask("flag", "list") if f["clinic"] != CLINIC]
+    if others:
+        raise DemoFailed(f"a clinic without any change was flagged: {', '.join(others)}")
+    its = flags[0]
+    return {
+        "id": its["id"], "clinic": its["clinic"], "kind": its["kind"], "verdict": its["verdict"],
+        "since": its["since_at"], "features": its["features"], "statistic": its["statistic"],
+        "threshold": its["threshold"], "sentence": its["sentence"], "would_change": its["would_change"],
+        "report_digest": report["digest"],
+    }  # fmt: skip
+
+
+def tell(flag: dict[str, Any]) -> None:
+    """The flag as the closing story tells it."""
+    talk(f"flag {flag['id']} ({flag['clinic']}, {flag['verdict']}): {flag['sentence']}")
+    talk(f"  what would change it: {flag['would_change']}")
+    talk(
+        f"  report {flag['report_digest'][7:19]}: radfleet monitor report {flag['clinic']} --flag {flag['id']}"
+    )
