@@ -5,6 +5,7 @@ Run alone with ``python -m tests.conformance.line``. ``installation`` is also th
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -166,9 +167,11 @@ def judge(stage: Stage, archive: Orthanc, studies: list[dict[str, Any]]) -> dict
         elif kind == "SEG":
             volumes.append(volume_ml(theirs))
     said = [f["volume_ml"] for s in studies for d in s["findings"] for f in d["findings"]]
-    apart = [
-        abs(a - b) for a, b in zip(sorted(volumes), sorted(v for v in said if v is not None), strict=False)
-    ]
+    left, apart = list(volumes), []
+    for number in (v for v in said if v is not None):  # a volume that is withheld has a SEG and no number
+        nearest = min(left, key=lambda volume: abs(volume - number), default=math.inf)
+        apart.append(abs(nearest - number))
+        left = [volume for volume in left if volume is not nearest]
     return {
         "objects": len(kept), "objects_at_pacs": archive.count(), "classes": {k: classes.count(k) for k in classes},
         "dciodvfy_errors": errors, "not_read_back_equal": differing,
