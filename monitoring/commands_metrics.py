@@ -41,12 +41,13 @@ def sync(as_json: AsJson = False) -> None:
 @dashboard.command("show")
 def dashboard_show(
     uid: Annotated[str, typer.Argument(help="radfleet-fleet or radfleet-clinic.", metavar="UID")],
+    as_json: AsJson = False,
 ) -> None:
-    """Print one dashboard as JSON, for a Grafana that is provisioned by files."""
+    """Print one dashboard, indented or in one line: JSON for a Grafana that is provisioned by files."""
     from monitoring.grafana import dashboards
     from monitoring.grafana.errors import DashboardUnknown
 
     found = {one["uid"]: one for one in dashboards.all_of_them()}
     if uid not in found:
         raise DashboardUnknown(f"there is no dashboard {uid}", cure=f"Give one of {', '.join(found)}.")
-    typer.echo(json.dumps(found[uid], indent=2))
+    typer.echo(json.dumps(found[uid], indent=None if as_json else 2))

@@ -1,11 +1,14 @@
 """What all verbs of the command line share: their common options, and how a change is told."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from registry.core.settings import LIMITS
+from registry.core.settings import LIMITS, Settings
+
+if TYPE_CHECKING:
+    from registry.core.db import Database
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Limit = Annotated[int, typer.Option(help="At most this many rows.", min=1, max=LIMITS.page_rows)]
@@ -17,6 +20,13 @@ As = Annotated[
 ]
 Reason = Annotated[str, typer.Option(help="Why, in a sentence; it stands in the record.", show_default=False)]
 ROWS = 50
+
+
+def database(its: Settings) -> "Database":
+    """The installation's database; psycopg is loaded by the first verb that needs it, not by ``--help``."""
+    from registry.core import db
+
+    return db.database(its)
 
 
 def tell(before: str, after: str, undo: str) -> None:

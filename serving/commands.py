@@ -3,18 +3,20 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 
-from registry.core.db import Database, database
 from registry.core.output import show, talk
 from registry.core.settings import settings
-from registry.verbs import As, AsJson, Limit, tell
+from registry.verbs import As, AsJson, Limit, database, tell
 from serving.commands_cure import finetune
 from serving.commands_review import review
 from serving.processes import deliver, door, engine, sweep, work
+
+if TYPE_CHECKING:
+    from registry.core.db import Database
 
 study = typer.Typer(help="Studies: send, list, show, trace, retry, analyse.", no_args_is_help=True)
 destination = typer.Typer(help="Where a clinic's results go.", no_args_is_help=True)
@@ -60,7 +62,7 @@ def study_list(
     )
 
 
-def _find(prefix: str) -> tuple[Database, UUID, UUID, int, str]:
+def _find(prefix: str) -> tuple["Database", UUID, UUID, int, str]:
     from serving.studies import studies_store
     from serving.studies.errors import StudyUnknown
 

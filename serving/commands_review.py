@@ -7,12 +7,12 @@ from uuid import UUID
 
 import typer
 
-from registry.core.db import Database, database
 from registry.core.output import show, talk
 from registry.core.settings import settings
-from registry.verbs import ROWS, As, AsJson, Limit, Reason, short, tell
+from registry.verbs import ROWS, As, AsJson, Limit, Reason, database, short, tell
 
 if TYPE_CHECKING:
+    from registry.core.db import Database
     from serving.reviews.reviews_store import Review
 
 review = typer.Typer(help="What experts say of answers: accept, edit or reject.", no_args_is_help=True)
@@ -126,7 +126,7 @@ def review_mask(
     talk(f"written: {out} ({of.model} {short(of.digest)}; labels: {names})")
 
 
-def _study(db: Database, prefix: str, clinic: str | None) -> tuple[UUID, UUID]:
+def _study(db: "Database", prefix: str, clinic: str | None) -> tuple[UUID, UUID]:
     """(clinic, study) of an id; a study of another clinic than ``clinic`` is as unknown as one that is not there."""
     from registry import clinics
     from serving.studies import studies_store

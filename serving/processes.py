@@ -3,18 +3,22 @@
 import signal
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import typer
 
 from registry.core import logs
-from registry.core.db import Database, database
 from registry.core.settings import Settings, settings
 from registry.processes import announce_ready
+from registry.verbs import database
+
+if TYPE_CHECKING:
+    from registry.core.db import Database
 
 door = typer.Typer(help="The ways in, each one process.", no_args_is_help=True)
 
 
-def _service(part: str) -> tuple[Settings, Database, Callable[[], bool]]:
+def _service(part: str) -> tuple[Settings, "Database", Callable[[], bool]]:
     """Set up one long-running process: logs, database, and a stop flag that SIGTERM and Ctrl-C raise."""
     its = settings()
     logs.configure(part, level=its.log_level, as_json=its.log_json)
