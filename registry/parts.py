@@ -260,10 +260,20 @@ def parts(settings: Settings) -> list[Part]:
     return found
 
 
-def _workloads(settings: Settings) -> list[Part]:
-    own, bind = partial(_own, settings), settings.bind
+def _server(settings: Settings, name: str, verb: tuple[str, ...], port: int, path: str = "") -> Part:
+    """A part of ours that answers HTTP and is healthy while it does."""
+    bind = settings.bind
     local = "127.0.0.1" if bind in ("0.0.0.0", "::") else bind  # noqa: S104 - compared, not bound
-    dicom, http, web = settings.dicom_port, settings.http_port, settings.web_port
+    return _own(
+        settings, name, verb,
+        lambda pid: _announced(settings, name, pid) and answers(local, port, "/healthz"),
+        after=("migrate",), ports=(Port(bind, port, f"RADFLEET_{name.upper()}_PORT"),), watched=True,
+        address=f"http://{bind}:{port}{path}",
+    )  # fmt: skip
+
+
+def _workloads(settings: Settings) -> list[Part]:
+    own, bind, dicom = partial(_own, settings), settings.bind, settings.dicom_port
     found = [
         own(
             "dicom",
@@ -274,24 +284,8 @@ def _workloads(settings: Settings) -> list[Part]:
             ports=(Port(bind, dicom, "RADFLEET_DICOM_PORT"),),
             address=f"{bind}:{dicom}",
         ),
-        own(
-            "http",
-            ("door", "http"),
-            lambda pid: _announced(settings, "http", pid) and answers(local, http, "/healthz"),
-            after=("migrate",),
-            ports=(Port(bind, http, "RADFLEET_HTTP_PORT"),),
-            watched=True,
-            address=f"http://{bind}:{http}",
-        ),
-        own(
-            "web",
-            ("web",),
-            lambda pid: _announced(settings, "web", pid) and answers(local, web, "/healthz"),
-            after=("migrate",),
-            ports=(Port(bind, web, "RADFLEET_WEB_PORT"),),
-            watched=True,
-            address=f"http://{bind}:{web}",
-        ),
+        _server(settings, "http", ("door", "http"), settings.http_port),
+        _server(settings, "web", ("web",), settings.web_port),
         own(
             "engine",
             ("engine",),
@@ -306,18 +300,7 @@ def _workloads(settings: Settings) -> list[Part]:
     for name in names:
         probe = partial(_settled, settings, name)
         found.append(own(name, ("work",), probe, after=("migrate", "ray")))
-    metrics = settings.metrics_port
-    found.append(
-        own(
-            "metrics",
-            ("metrics",),
-            lambda pid: _announced(settings, "metrics", pid) and answers(local, metrics, "/healthz"),
-            after=("migrate",),
-            ports=(Port(bind, metrics, "RADFLEET_METRICS_PORT"),),
-            watched=True,
-            address=f"http://{bind}:{metrics}/metrics",
-        )
-    )
+    found.append(_server(settings, "metrics", ("metrics",), settings.metrics_port, "/metrics"))
     for name, verb in (("deliver", ("deliver",)), ("sweep", ("sweep",)), ("monitor", ("monitor", "follow"))):
         found.append(own(name, verb, partial(_settled, settings, name), after=("migrate",)))
     return found
