@@ -210,17 +210,10 @@ def elsewhere(conn: Conn, clinic: str, task: str, word: str) -> list[dict[str, A
 
 
 REPORT = """
-select report_id, digest, size, reference_rows, current_rows, opinion, library, at from monitoring.report_v
-where flag_id = %(id)s"""
-REPORT_HTML = "select html from monitoring.report where flag_id = %(id)s"
+select clinic_id, report_id, digest, size, reference_rows, current_rows, opinion, library, at
+from monitoring.report_v where flag_id = %(id)s"""
 
 
 def report(conn: Conn, flag_id: int) -> Row | None:
     """The report that was frozen for a flag, without its bytes."""
     return next(iter(_rows(conn, REPORT, id=flag_id)), None)
-
-
-def report_html(conn: Conn, flag_id: int) -> bytes | None:
-    """The same as packed HTML."""
-    row = next(iter(_rows(conn, REPORT_HTML, id=flag_id)), None)
-    return bytes(row["html"]) if row else None

@@ -1,12 +1,12 @@
 """Flags: which to look at, and of one flag what moved, since when, on what evidence, and what to do next."""
 
-import gzip
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from monitoring import flags, flags_store
 from monitoring.errors import FlagUnknown
+from monitoring.evidence import freeze
 from monitoring.streams.groups import WORDS
 from monitoring.web import views_store, words
 from monitoring.web.desk import Told, Visit
@@ -14,8 +14,6 @@ from monitoring.web.errors import FormInvalid, PageUnknown
 from monitoring.web.render import Page
 from registry.accounts import Act
 from registry.core.db import Conn
-
-REPORT_BYTES_MAX = 64 << 20
 
 
 def many(visit: Visit) -> Page:
@@ -77,13 +75,13 @@ def cause(known: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def report(visit: Visit) -> bytes:
-    """The report that was frozen for this flag, as HTML. Raises FlagUnknown, PageUnknown."""
+    """The report that was frozen for this flag, as HTML. Raises PageUnknown, ReportDamaged."""
     visit.fleet_only()
     with visit.reading() as conn:
-        packed = views_store.report_html(conn, visit.number("id"))
-    if packed is None:
-        raise PageUnknown("no report was frozen for this flag")
-    return gzip.decompress(packed)[:REPORT_BYTES_MAX]
+        its = views_store.report(conn, visit.number("id"))
+        if its is None:
+            raise PageUnknown("no report was frozen for this flag")
+        return freeze.html(conn, its["clinic_id"], its["digest"])
 
 
 def acknowledge(visit: Visit, form: Mapping[str, str]) -> Told:

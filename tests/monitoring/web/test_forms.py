@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from monitoring.evidence import freeze
 from monitoring.web import desk
 from registry import bindings, clinics
 from registry.promotions import moves
@@ -97,7 +98,7 @@ def test_a_frozen_report_runs_in_a_sandbox(site: Site, world: World) -> None:
             "insert into monitoring.report(clinic_id, kind, flag_id, digest, html, size, rows_digest, reference_rows, "
             "current_rows, methods, opinion, library) select clinic_id, 'flag', id, %s, %s, 1, %s, 50, 12, '[]', '{}', "
             "'evidently 0.7.23' from monitoring.flag where id = 1",
-            "sha256:" + "a" * 64, gzip.compress(html), "sha256:" + "b" * 64)  # fmt: skip
+            freeze.digest_of(html), gzip.compress(html), "sha256:" + "b" * 64)  # fmt: skip
         assert 'href="/flags/1/report"' in quin.get("/flags/1").text
         answer = quin.get("/flags/1/report")
         assert answer.content == html
@@ -105,6 +106,10 @@ def test_a_frozen_report_runs_in_a_sandbox(site: Site, world: World) -> None:
         assert policy.startswith("sandbox allow-scripts;")
         assert "allow-same-origin" not in policy
         assert "connect-src" not in policy, "default-src 'none' holds"
+        world.sql("alter table monitoring.report disable trigger user")
+        world.sql("update monitoring.report set html = %s", gzip.compress(html + b"<p>better</p>"))
+        damaged = quin.get("/flags/1/report")
+        assert damaged.status_code != 200 and "better" not in damaged.text
     with site.client("clara") as clara:
         assert clara.get("/flags/1/report").status_code == 404
         assert clara.get("/flags/2/report").status_code == 404
