@@ -172,7 +172,7 @@ def test_a_review_is_never_changed(world: World, answered: AnsweredStudy, tmp_pa
         "update serving.review set dice = 1",
         "update serving.review set withdrawn_at = now(), withdrawn_by = 'x', withdrawn_reason = 'y', dice = 1",
         "delete from serving.review",
-        "truncate serving.review",
+        "truncate serving.review cascade",
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             world.sql(change)
