@@ -4,7 +4,7 @@ Sizes are compared before a decoder sees a byte, because a 2 KB JPEG 2000 header
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,13 @@ def decode(planes: Sequence[Plane]) -> NDArray[Any]:
     FrameSizeMismatch or TooLarge.
     """
     made: NDArray[Any] | None = None
-    last: tuple[Header, int] | None = None
+    header, number = None, -1
     image: NDArray[Any] = np.empty(0)
     for n, plane in enumerate(planes):
-        if last is None or last[0] is not plane.header or last[1] != plane.frame:
-            last = (plane.header, plane.frame)
-            image = _frame(plane.header, plane.frame)
+        if plane.header is not header:
+            header, number, stored = plane.header, -1, _stored(plane.header)
+        if plane.frame != number:
+            number, image = plane.frame, stored(plane.frame)
         part = _tile(image, plane) if plane.tile >= 0 else image
         if made is None:
             made = np.empty((len(planes), *part.shape), dtype=part.dtype)
@@ -48,25 +49,31 @@ def _tile(image: NDArray[Any], plane: Plane) -> NDArray[Any]:
     return image[top : top + plane.rows, left : left + plane.columns]
 
 
-def _frame(header: Header, frame: int) -> NDArray[Any]:
-    """One whole stored frame [rows, columns]."""
+def _stored(header: Header) -> Callable[[int], NDArray[Any]]:
+    """Reads one whole stored frame [rows, columns] of a file by its number; the file is opened once for all."""
     rows, columns = header.integer("Rows"), header.integer("Columns")
     if header.integer("SamplesPerPixel", 1) != 1:
         raise PixelsUndecodable("Colour pixels cannot be an MR volume.")
     if header.pixels_at < 0:
         raise PixelsUndecodable("Pixel data is missing.")
     kind = _dtype(header)
-    if header.syntax in limits.NATIVE:
-        size = rows * columns * kind.itemsize
-        if (frame + 1) * size > header.pixels_length:
+    if header.syntax not in limits.NATIVE:
+        return lambda frame: _clean(_compressed(header, frame, rows, columns), header)
+    count = header.pixels_length // max(1, rows * columns * kind.itemsize)
+    if count < 1:
+        raise PixelsUndecodable("Pixel data is shorter than Rows x Columns x frames.")
+    try:
+        frames = np.memmap(header.path, kind, "r", header.pixels_at, (count, rows, columns))
+    except ValueError:
+        raise PixelsUndecodable("The file ends inside its pixel data.") from None
+    plain = np.asarray(frames)
+
+    def native(frame: int) -> NDArray[Any]:
+        if frame >= count:
             raise PixelsUndecodable("Pixel data is shorter than Rows x Columns x frames.")
-        count = rows * columns
-        image = np.fromfile(header.path, dtype=kind, count=count, offset=header.pixels_at + frame * size)
-        if image.size != count:
-            raise PixelsUndecodable("The file ends inside its pixel data.")
-        image = image.reshape(rows, columns)
-        return _clean(image.astype(kind.newbyteorder("="), copy=False), header)
-    return _clean(_compressed(header, frame, rows, columns), header)
+        return _clean(plain[frame].astype(kind.newbyteorder("="), copy=False), header)
+
+    return native
 
 
 def _dtype(header: Header) -> np.dtype[np.generic]:
