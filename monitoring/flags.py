@@ -6,19 +6,19 @@ promotion binds another version where it arose.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC
 from typing import Any
 from uuid import UUID
 
 from monitoring import flags_store, notices_store, sentences
 from monitoring.errors import FlagResolved, FlagUnknown, MuteUnfit, ReasonLacking
-from monitoring.flags_store import Event, Raised
+from monitoring.flags_store import Raised
 from monitoring.streams import epochs, streams_store
 from registry.canonical import canonical_json
 from registry.core.db import Conn
+from registry.events import hash_of
+from registry.events_store import Event
 
 WATCHER = "radfleet"
-_SEPARATOR = "\x1f"
 MUTE_HOURS_MAX = 24 * 30
 WOULD_CHANGE = "a person who resolves it with a reason, or a promotion that binds another version"
 
@@ -97,14 +97,10 @@ def record_is_whole(events: Sequence[Event]) -> bool:
     """Recompute a flag's record on this machine: an edit, a gap or a swap inside it shows."""
     last = b""
     for n, event in enumerate(events, 1):
-        last = last or hashlib.sha256(f"radfleet:flag:{event.flag_id}".encode()).digest()
-        at = event.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
-        text = _SEPARATOR.join((str(event.flag_id), str(event.seq), at, event.actor, event.type, event.body))
-        if (event.seq, event.prev_hash) != (n, last):
+        last = last or hashlib.sha256(f"radfleet:flag:{event.chain}".encode()).digest()
+        if (event.seq, event.prev_hash) != (n, last) or event.hash != hash_of(event):
             return False
-        last = hashlib.sha256(last + text.encode()).digest()
-        if event.hash != last:
-            return False
+        last = event.hash
     return True
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +10,7 @@ from psycopg.types.json import Jsonb
 
 from monitoring.judge.verdict import Verdict
 from registry.core.db import Conn
+from registry.events_store import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +30,6 @@ class Raised:
     binding_scope: str | None
     sentence: str
     would_change: str
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event of a flag's record."""
-
-    flag_id: int
-    seq: int
-    at: datetime
-    actor: str
-    type: str
-    body: str
-    prev_hash: bytes
-    hash: bytes
 
 
 RAISE = """
@@ -105,12 +91,12 @@ def append(conn: Conn, clinic_id: UUID, flag_id: int, actor: str, kind: str, bod
 
 
 EVENTS = """
-select flag_id, seq, at, actor, type, body, prev_hash, hash from monitoring.flag_event
+select flag_id::text as chain, seq, at, actor, type, body, prev_hash, hash from monitoring.flag_event
 where clinic_id = %(clinic_id)s and flag_id = %(flag_id)s order by seq"""
 
 
 def events(conn: Conn, clinic_id: UUID, flag_id: int) -> list[Event]:
-    """A flag's record in its order."""
+    """A flag's record in its order; its chain is the flag's number."""
     with conn.cursor(row_factory=class_row(Event)) as cursor:
         return cursor.execute(EVENTS, {"clinic_id": clinic_id, "flag_id": flag_id}).fetchall()
 

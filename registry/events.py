@@ -67,7 +67,7 @@ def _recompute(conn: Conn, chain: str, head_seq: int, head: bytes) -> ChainState
             fault = f"event {seq} is missing"
         elif event.prev_hash != last:
             fault = f"event {seq} does not follow event {seq - 1}"
-        elif event.hash != _hash(event):
+        elif event.hash != hash_of(event):
             fault = f"event {seq} was changed"
         if fault:
             return ChainState(chain, head_seq, False, fault, head.hex())
@@ -86,7 +86,8 @@ def _all(conn: Conn, chain: str) -> Iterator[Event]:
         after = page[-1].seq
 
 
-def _hash(event: Event) -> bytes:
+def hash_of(event: Event) -> bytes:
+    """The hash that this event must have, as the database computed it when it was appended."""
     at = event.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
     text = _SEPARATOR.join((event.chain, str(event.seq), at, event.actor, event.type, event.body))
     return hashlib.sha256(event.prev_hash + text.encode()).digest()

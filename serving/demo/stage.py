@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from registry.core.output import talk
+from registry.core.settings import Settings
 from serving.demo.errors import DemoFailed
+
+# Every port that a part may listen on, so that a new part never meets another installation's.
+PORTS = tuple(name for name in Settings.model_fields if name.endswith("_port"))
 
 
 @dataclass(slots=True)
@@ -28,10 +32,14 @@ class Stage:
     @classmethod
     def build(cls, home: Path) -> "Stage":
         """A stage with ports that are free now."""
-        names = ("POSTGRES", "MLFLOW", "RAY", "DICOM", "HTTP", "WEB", "METRICS")
-        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         env = {**os.environ, "RADFLEET_HOME": str(home.absolute()), "RADFLEET_ACTOR": "demo-admin"}
-        return cls(home, {**env, **{f"RADFLEET_{n}_PORT": str(p) for n, p in ports.items()}})
+        return cls(home, {**env, **{f"RADFLEET_{n.upper()}": str(p) for n, p in ports.items()}})
+
+    def settings(self) -> Settings:
+        """The settings that the installation of this stage runs with, for reading its database and files."""
+        ports = {name: int(self.env[f"RADFLEET_{name.upper()}"]) for name in PORTS}
+        return Settings(home=self.home.absolute(), **ports)  # type: ignore[arg-type]
 
     def port(self, name: str) -> int:
         """The port of one part, for example ``DICOM``."""

@@ -89,17 +89,21 @@ def scaled(image: Array, brain: Mask) -> Array:
     return np.where(brain, (image / np.float32(peak) - 1).clip(-1, 2), OUTSIDE).astype(np.float32)
 
 
+def seen(image: Array, brain: Mask, spacing: NDArray[np.float64]) -> tuple[Array, Mask, tuple[slice, ...]]:
+    """The brain as the network sees it: scaled image and mask [X,Y,Z] at 1 mm, and the brain's box on the own grid."""
+    box = ndi.find_objects(brain.astype(np.uint8))[0]
+    mask = shrink(brain[box].astype(np.float32), spacing, 1.0) > 0.5
+    return scaled(shrink(image[box], spacing, 1.0), mask), mask, box
+
+
 def chance_of(image: Array, brain: Mask, spacing: NDArray[np.float64], net: Net) -> Array:
     """Lesion probability on the grid of a FLAIR [X,Y,Z] in RAS order with its brain mask."""
-    box = ndi.find_objects(brain.astype(np.uint8))[0]
-    inner, inside = image[box], brain[box]
-    fine = shrink(inner, spacing, 1.0)
-    mask = shrink(inside.astype(np.float32), spacing, 1.0) > 0.5
+    fine, mask, box = seen(image, brain, spacing)
     if not mask.any():
         return np.zeros(image.shape, np.float32)
     directions = directions_of(float(spacing.max()), int(np.argmax(spacing)))
     chance = np.zeros(image.shape, np.float32)
-    chance[box] = spread(lesion_chance(scaled(fine, mask), net, directions), spacing, 1.0, inner.shape)
+    chance[box] = spread(lesion_chance(fine, net, directions), spacing, 1.0, image[box].shape)
     return np.where(brain, chance, 0).astype(np.float32)
 
 

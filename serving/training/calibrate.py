@@ -74,11 +74,13 @@ def _as_at_use(flair: Flair, band: str) -> Case:
 
 def direction_logits(net: Net, cases: list[Case]) -> list[Array]:
     """Logits [D,X,Y,Z] of each case, one volume a direction read: all that calibration needs of a net."""
-    out = []
-    for case in cases:
-        logits = np.stack([lesion_logit(case.image, net, axis) for axis in case.directions])
-        out.append(np.where(case.image > OUTSIDE, logits, NOTHING))
-    return out
+    return [case_logits(net, case) for case in cases]
+
+
+def case_logits(net: Net, case: Case) -> Array:
+    """Logits [D,X,Y,Z] of one case."""
+    logits = np.stack([lesion_logit(case.image, net, axis) for axis in case.directions])
+    return np.where(case.image > OUTSIDE, logits, NOTHING)
 
 
 def mean_chances(logits: list[Array], slope: float = 1.0, offset: float = 0.0) -> list[Array]:

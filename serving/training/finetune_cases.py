@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage as ndi
 
 from serving.engine.brain_extraction import brain_of
 from serving.engine.grids import shrink, spacing_of, turn_of
-from serving.engine.ms_lesion import already_stripped, directions_of, lesion_chance, parts_of, scaled, segment
+from serving.engine.ms_lesion import already_stripped, directions_of, lesion_chance, parts_of, seen, segment
 from serving.engine.outcome import Mask, Net, Parameters
 from serving.engine.package import OpenPackage
 from serving.engine.predictor import OpenVinoNet
@@ -27,7 +26,6 @@ from serving.training.finetune_tiers import Labelled
 
 TRUTH = "truth.npy"
 TRAIN, EVALUATION = "train", "evaluation"
-ACROSS = (2,)  # the slice direction in which generated heads are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +57,10 @@ def labelled(study: Study, nets: Mapping[str, Net], parameters: Parameters) -> L
     brain, _, _ = brain_of(image, spacing, nets["brain"], parameters["brain"])
     own = already_stripped(image, brain)
     brain = brain if own is None else own
-    box = ndi.find_objects(brain.astype(np.uint8))[0]
-    inside = shrink(brain[box].astype(np.float32), spacing, 1.0) > 0.5
+    fine, inside, box = seen(image, brain, spacing)
     mask = shrink(np.ascontiguousarray(turn.apply(truth)[box], np.float32), spacing, 1.0) > 0.5
-    fine = scaled(shrink(image[box], spacing, 1.0), inside)
     directions = directions_of(float(spacing.max()), int(np.argmax(spacing)))
-    return Labelled(study.person, Case(fine, mask & inside, ""), directions)
+    return Labelled(study.person, Case(fine, mask & inside, "", directions))
 
 
 def score_studies(
@@ -84,7 +80,7 @@ def score_heads(heads: Sequence[tuple[str, Case]], net: Net, parameters: Paramet
     smallest = float(parameters["smallest_mm3"])
     out = {}
     for name, case in heads:
-        found = lesion_chance(case.image, net, ACROSS) > float(parameters["threshold"])
+        found = lesion_chance(case.image, net, case.directions) > float(parameters["threshold"])
         out[name] = dice(parts_of(found, 1.0, smallest)[0], case.lesion)
     return out
 

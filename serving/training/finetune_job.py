@@ -28,10 +28,9 @@ from serving.engine.outcome import Net
 from serving.engine.package import OpenPackage, read_package, write_package
 from serving.engine.predictor import TorchNet
 from serving.training import scenes
-from serving.training.calibrate import folded
+from serving.training.calibrate import direction_logits, folded
 from serving.training.curves import Curve, open_curve
 from serving.training.finetune_cases import (
-    ACROSS,
     EVALUATION,
     TRAIN,
     Study,
@@ -41,7 +40,7 @@ from serving.training.finetune_cases import (
     score_heads,
     score_studies,
 )
-from serving.training.finetune_tiers import Labelled, Recipe, Weights, logits_of, rescale, tune
+from serving.training.finetune_tiers import Labelled, Recipe, Weights, rescale, tune
 from serving.training.lesion_pool import pack
 
 REQUEST, REPORT, PACKAGE, CURVE = "request.json", "report.json", "package", "curve.jsonl"
@@ -119,7 +118,7 @@ class Trial:
         net, fit = self._nets[STAGE], list(self._train)
         facts: dict[str, Any] = {}
         if tier == T2:
-            replay = [Labelled(name, case, ACROSS) for name, case in scenes.cases(scenes.REPLAY)]
+            replay = [Labelled(name, case) for name, case in scenes.cases(scenes.REPLAY)]
             cohort, old = (
                 [pack(one.case.image, one.case.lesion) for one in side] for side in (self._train, replay)
             )
@@ -127,7 +126,7 @@ class Trial:
             facts |= {**done, "seed": recipe.seed, "replay_heads": len(replay)}
             net = tuned_net(self._content, weights, self._threads)
             fit += replay[: len(fit)]  # or the new logit would suit the new scanner alone
-        logits = [logits_of(net, one) for one in fit]
+        logits = direction_logits(net, [one.case for one in fit])
         slope, offset = rescale(logits, fit, float(self._parameters["threshold"]))
         return folded(weights, slope, offset), {**facts, "slope": round(slope, 4), "offset": offset}
 

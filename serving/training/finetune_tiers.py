@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.ms_lesion import NOTHING, OUTSIDE, lesion_logit
-from serving.engine.outcome import Array, Net
+from serving.engine.outcome import Array
 from serving.training.calibrate import Case, mean_chances
 from serving.training.curves import Curve
 from serving.training.evaluate import dice
@@ -33,11 +32,10 @@ NORM_ROUNDS = 16
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One person's case as the net sees it, at 1 mm, and the slice directions in which it is read at use."""
+    """One person's case as the net sees it, at 1 mm."""
 
     person: str
     case: Case
-    directions: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +53,6 @@ class Recipe:
     check: int = 15
     worse_max: float = 1.05
     seed: int = 1
-
-
-def logits_of(net: Net, one: Labelled) -> Array:
-    """Logits [D,X,Y,Z], one volume a slice direction."""
-    logits = np.stack([lesion_logit(one.case.image, net, axis) for axis in one.directions])
-    return np.where(one.case.image > OUTSIDE, logits, NOTHING)
 
 
 def rescale(logits: Sequence[Array], cohort: Sequence[Labelled], threshold: float) -> tuple[float, float]:

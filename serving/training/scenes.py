@@ -28,6 +28,7 @@ FILE = Path(__file__).with_name("scenes.npz")
 GLOBAL, REPLAY = "global", "replay"
 REPLAY_MAPS, REPLAY_DONORS = (1, 3, 4, 6, 8, 10), (1, 4, 11, 14, 22, 28)
 SEED = 2026
+ACROSS = (2,)  # heads are read across slices only: three directions would take three times as long
 SLAB = 48  # axial slices that are judged and replayed: those with most lesions
 
 
@@ -97,6 +98,7 @@ def _slab(image: NDArray[np.float32], lesion: NDArray[np.bool_], band: str) -> C
         np.ascontiguousarray(image[..., start : start + SLAB]),
         np.ascontiguousarray(lesion[..., start : start + SLAB]),
         band,
+        ACROSS,
     )
 
 

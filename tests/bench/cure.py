@@ -27,11 +27,11 @@ from serving.engine.outcome import Array, Net
 from serving.engine.package import OpenPackage, default_package, read_package
 from serving.imaging.volume import save_volume
 from serving.training import scenes
-from serving.training.calibrate import Case, mean_chances
+from serving.training.calibrate import Case, case_logits, direction_logits, mean_chances
 from serving.training.evaluate import dice, flair_person, lesion_score
-from serving.training.finetune_cases import ACROSS, TRAIN, TRUTH, Study, labelled, nets_of
+from serving.training.finetune_cases import TRAIN, TRUTH, Study, labelled, nets_of
 from serving.training.finetune_job import GLOBAL_LOSS_MAX, tuned_net
-from serving.training.finetune_tiers import Labelled, Recipe, logits_of, rescale, tune
+from serving.training.finetune_tiers import Labelled, Recipe, rescale, tune
 from serving.training.labelmaps import data_root
 from serving.training.lesion_pool import pack
 from serving.training.warp import blur, thick_slices
@@ -56,7 +56,7 @@ def new_scanner(seed: int, case: Case) -> Case:
     noise = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
     values = (image + 0.05 * noise).abs().numpy()
     scaled = np.where(inside, (values / peak_of(values[inside]) - 1).clip(-1, 2), -1)
-    return dataclasses.replace(case, image=scaled.astype(np.float32))
+    return dataclasses.replace(case, image=scaled.astype(np.float32), directions=scenes.ACROSS)
 
 
 def person(root: Path, number: int, nets: Mapping[str, Net], parameters: Any) -> Labelled:
@@ -93,24 +93,21 @@ def cure(
 ) -> dict[str, Any]:  # fmt: skip
     """One row: the held-out person's Dice and the global change, before the shift, after it, after T1, after T2."""
     score = Scorer(content.package.model["parameters"])
-    replay = [Labelled(name, case, ACROSS) for name, case in scenes.cases(scenes.REPLAY)]
-    fresh = [
-        Labelled(f"head {name}", case, ACROSS) for name, case in scenes.cases(scenes.REPLAY, turns=(seed,))
-    ]
+    replay = [Labelled(name, case) for name, case in scenes.cases(scenes.REPLAY)]
+    fresh = [Labelled(f"head {name}", case) for name, case in scenes.cases(scenes.REPLAY, turns=(seed,))]
     cohort = [other, *fresh[seed % 2 :: 2][:HEADS]]
     cohort = [
         dataclasses.replace(one, case=new_scanner(100 * seed + k, one.case)) for k, one in enumerate(cohort)
     ]
-    cohort = [dataclasses.replace(one, directions=ACROSS) for one in cohort]  # as slices of 4 mm are read
-    test = Labelled(held.person, new_scanner(100 * seed + 99, held.case), ACROSS)
+    test = Labelled(held.person, new_scanner(100 * seed + 99, held.case))
     began = time.perf_counter()
-    shown = logits_of(net, test)
+    shown = case_logits(net, test.case)
     row: dict[str, Any] = {
         "person": held.person,
         "seed": seed,
         "shifted": score.dice([shown], [test], AS_IT_IS)[0],
     }
-    scale = rescale([logits_of(net, one) for one in cohort], cohort, score.threshold)
+    scale = rescale(direction_logits(net, [one.case for one in cohort]), cohort, score.threshold)
     row["T1"] = score.dice([shown], [test], scale)[0]
     row["T1_global"] = float(np.mean(score.dice(fixed, heads, scale)) - np.mean(before))
     row["T1_scale"], row["T1_s"] = [round(value, 2) for value in scale], round(time.perf_counter() - began, 1)
@@ -122,9 +119,9 @@ def cure(
     row["tune_s"] = round(time.perf_counter() - began, 1)
     tuned = tuned_net(content, weights, 2)
     mixed = [*cohort, *replay[:HEADS]]
-    scale = rescale([logits_of(tuned, one) for one in mixed], mixed, score.threshold)
-    row["T2"] = score.dice([logits_of(tuned, test)], [test], scale)[0]
-    found = score.dice([logits_of(tuned, one) for one in heads], heads, scale)
+    scale = rescale(direction_logits(tuned, [one.case for one in mixed]), mixed, score.threshold)
+    row["T2"] = score.dice([case_logits(tuned, test.case)], [test], scale)[0]
+    found = score.dice(direction_logits(tuned, [one.case for one in heads]), heads, scale)
     row["T2_global"] = float(np.mean(found) - np.mean(before))
     row["T2_scale"], row["T2_steps"] = [round(value, 2) for value in scale], told["steps"]
     row["T2_s"] = round(time.perf_counter() - began, 1)
@@ -169,14 +166,14 @@ def main() -> int:
     score = Scorer(parameters)
     numbers = [int(text) for text in given.people.split(",")]
     people = {number: person(root, number, nets, parameters) for number in PEOPLE}
-    heads = [Labelled(name, case, ACROSS) for name, case in scenes.cases(scenes.GLOBAL)]
-    fixed = [logits_of(nets["lesion"], one) for one in heads]
+    heads = [Labelled(name, case) for name, case in scenes.cases(scenes.GLOBAL)]
+    fixed = direction_logits(nets["lesion"], [one.case for one in heads])
     base = score.dice(fixed, heads, AS_IT_IS)
     print(f"package {content.package.digest[7:19]}: global set {np.mean(base):.3f} (10 generated heads)")
     before, rows = {}, []
     for number in numbers:
         held, (other,) = people[number], [one for key, one in people.items() if key != number]
-        shown = logits_of(nets["lesion"], held)
+        shown = case_logits(nets["lesion"], held.case)
         before[held.person] = score.dice([shown], [held], AS_IT_IS)[0]
         ml = lesion_score(score.mask(mean_chances([shown])[0]), held.case.lesion).predicted_ml
         print(f"{held.person}: before the shift {before[held.person]:.3f} ({ml:.1f} ml found)")

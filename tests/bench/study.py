@@ -239,17 +239,9 @@ def read_model() -> dict[str, Any]:
     return model
 
 
-def settings_of(stage: Stage) -> Settings:
-    """The settings that the installation of ``stage`` runs with."""
-    ports = {
-        f"{name.lower()}_port": stage.port(name) for name in ("POSTGRES", "MLFLOW", "RAY", "DICOM", "HTTP")
-    }
-    return Settings(home=stage.home.absolute(), **ports)
-
-
 def platform(stage: Stage, folder: Path, rounds: int) -> dict[str, Any]:
     """Served, bare OpenVINO and bare eager in turns, on one real head."""
-    settings = settings_of(stage)
+    settings = stage.settings()
     paths = write_head(HEADS / f"{STUDIES[0]}.nii.gz", folder / "head", CAST)
     save_volume(read_series(sorted(paths.iterdir())), folder / "volume")
     served = Served(settings, folder / "volume")

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from registry.core.settings import Settings
 from serving.demo.errors import DemoFailed
 from serving.demo.head import write_head
 from serving.demo.stage import Stage, free_ports
@@ -68,14 +67,6 @@ def run(home: Path, size: Size, seed: int) -> Report:
         return _storm(stage, up, size, seed)
     finally:
         stage.end()
-
-
-def settings_of(stage: Stage) -> Settings:
-    """The settings of the stage's installation, for reading its database and files."""
-    ports = {
-        f"{name.lower()}_port": stage.port(name) for name in ("POSTGRES", "MLFLOW", "RAY", "DICOM", "HTTP")
-    }
-    return Settings(home=stage.home.absolute(), **ports)  # type: ignore[arg-type]
 
 
 def _installation(stage: Stage) -> "Popen[bytes]":
@@ -133,7 +124,7 @@ def _storm(stage: Stage, up: "Popen[bytes]", size: Size, seed: int) -> Report:
 
 
 def _settle(stage: Stage, size: Size, report: Report) -> None:
-    its = settings_of(stage)
+    its = stage.settings()
     left = checker.wait(its, size.studies, size.settle_s)
     stage.say(f"calm: {left[0]} studies and {left[1]} deliveries unfinished")
     without = checker.ended(its)

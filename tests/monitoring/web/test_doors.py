@@ -1,7 +1,6 @@
 """Who gets in and what is kept out: sign-in, sessions and their ends, forms, headers, one clinic alone, twins."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -14,30 +13,8 @@ from registry.core.errors import RadfleetError
 from registry.errors import AccountUnknown, ExpiryInvalid
 from registry.sign_in import sessions
 from registry.sign_in.errors import AccountKeyUnknown, SessionOver, SignInWrong
-from tests.kit.db import FreshDb
-from tests.kit.site import Site, people, serving, stream
+from tests.kit.site import Site
 from tests.kit.world import World
-from tests.registry.promoting import begin
-
-
-@pytest.fixture
-def site(fresh_db: FreshDb, world: World) -> Iterator[Site]:
-    """Two clinics, a flag at each; clara sees north alone."""
-    line = begin(fresh_db)
-    for slug in ("north", "south"):
-        stream(
-            world,
-            line.another(slug).id,
-            line.version(1).digest,
-            studies=12,
-            shifted=3,
-            verdict="watch",
-            flag=True,
-        )
-    line.measured(2, clinic=line.clinic("north"))
-    line.request(2, clinic=line.clinic("north"))
-    with serving(fresh_db, people(fresh_db, clara="north")) as running:
-        yield running
 
 
 def mark_of(text: str) -> str:

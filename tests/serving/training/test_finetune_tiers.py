@@ -31,7 +31,7 @@ def people(n: int, lean: float, steep: float = 1.0) -> tuple[list[Labelled], lis
         lesion = np.zeros(image.shape, bool)
         for x, y, z in rng.integers(3, 10, (4, 3)):
             lesion[x : x + 4, y : y + 4, z : z + 3] = True
-        cohort.append(Labelled(f"p{number}", Case(image, lesion, ""), (2,)))
+        cohort.append(Labelled(f"p{number}", Case(image, lesion, "", (2,))))
         score = np.where(lesion, 2.0, -2.0) + rng.normal(0, 0.8, (1, *image.shape)) + lean
         logits.append(np.where(image > -1, steep * score, -20).astype(np.float32))
     return cohort, logits
