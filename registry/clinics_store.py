@@ -258,7 +258,7 @@ select
     where clinic_id = %(clinic_id)s and revoked_at is null and expires_at > now()) as key_expires_at,
   (select count(*) from registry.binding where clinic_id = %(clinic_id)s and upper_inf(valid)) as bindings,
   (select count(*) from serving.destination where clinic_id = %(clinic_id)s and active) as destinations,
-  (select count(*) from serving.study where clinic_id = %(clinic_id)s) as studies,
+  (select count(*) from serving.study where clinic_id = %(clinic_id)s and state <> 'past') as studies,
   (select count(*) from serving.study where clinic_id = %(clinic_id)s and state = 'done') as done,
   exists (select from registry.hold
     where kind = 'clinic' and clinic_id = %(clinic_id)s and released_at is null) as held"""

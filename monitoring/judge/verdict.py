@@ -189,13 +189,18 @@ def _proven(its: Evidence) -> Verdict | None:
     )  # fmt: skip
 
 
+def _size(statistic: float) -> str:
+    """A statistic as people can read it: once far above its threshold it grows by powers of ten."""
+    return f"{statistic:.0f}" if statistic < 1e6 else f"{statistic:.0e}".replace("e+", "e").replace("e0", "e")
+
+
 def _drift(its: Evidence) -> Verdict | None:
     if not its.drifted or its.e_ok >= PROVEN:
         return None
     return Verdict(
         Word.WATCH, 7,
-        f"Drift is flagged (statistic {its.statistic:.0f}, flag at {its.threshold:.0f}); whether results are worse is "
-        f"not known yet: {_reviews(its, LABELS_LEAST)}.", "Review 20 % of the studies since then.",
+        f"Drift is flagged (statistic {_size(its.statistic)}, flag at {its.threshold:.0f}); whether results are worse "
+        f"is not known yet: {_reviews(its, LABELS_LEAST)}.", "Review 20 % of the studies since then.",
         "reviews: harm shows after about 25, its absence after about 60",
     )  # fmt: skip
 
@@ -205,7 +210,7 @@ def _watch(its: Evidence) -> Verdict | None:
     if not drifting and its.e_harm < SUSPECTED:
         return None
     what = (
-        f"the drift statistic stands at {its.statistic:.0f} of {its.threshold:.0f}" if drifting
+        f"the drift statistic stands at {_size(its.statistic)} of {its.threshold:.0f}" if drifting
         else f"reviews speak against the contract by odds of {its.e_harm:.0f} to 1"
     )  # fmt: skip
     return Verdict(

@@ -24,7 +24,8 @@ def outcomes(conn: Conn, clinic: str | None, since: datetime) -> list[Outcome]:
 
 
 LAST = """
-select c.slug, max(s.last_at) from registry.clinic c left join serving.study s on s.clinic_id = c.id
+select c.slug, max(s.last_at) from registry.clinic c
+left join serving.study s on s.clinic_id = c.id and s.state <> 'past'
 where %(clinic)s::text is null or c.slug = %(clinic)s group by c.slug order by c.slug limit 10000"""
 
 

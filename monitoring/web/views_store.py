@@ -25,7 +25,7 @@ CLINICS = """
 select c.clinic_id, c.clinic, c.name, c.state, c.scanners, s.day as studies_24h, s.last_at
 from registry.clinic_v c left join lateral (
   select count(*) filter (where s.first_at > now() - interval '24 hours') as day, max(s.last_at) as last_at
-  from serving.study_v s where s.clinic_id = c.clinic_id) s on true
+  from serving.study_v s where s.clinic_id = c.clinic_id and s.state <> 'past') s on true
 where %(clinic)s::text is null or c.clinic = %(clinic)s order by c.clinic limit %(limit)s"""
 
 

@@ -43,6 +43,8 @@ def num(value: Any, digits: int = 3) -> str:
         return str(value)
     if value != value or value in (float("inf"), float("-inf")):
         return "-"
+    if isinstance(value, float) and abs(value) >= 1e6:
+        return f"{value:.1e}".replace("e+0", "e").replace("e+", "e")
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", "\u202f")
     return f"{value:.{digits}g}"

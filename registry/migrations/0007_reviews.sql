@@ -110,7 +110,8 @@ create view serving.outcome_v with (security_invoker = true) as
     and e.scanner_id is not null group by e.scanner_id order by count(*) desc, e.scanner_id limit 1) x on true
   left join lateral (select case when count(*) filter (where b.state <> 'delivered') = 0 then max(b.finished_at) end as delivered_at,
       count(*) filter (where b.state in ('ready', 'leased')) as waiting, count(*) filter (where b.state = 'failed') as failed
-    from serving.outbox b where b.clinic_id = j.clinic_id and b.job_id = j.id) o on true;
+    from serving.outbox b where b.clinic_id = j.clinic_id and b.job_id = j.id) o on true
+  where s.state <> 'past';
 create index attempt_job on serving.attempt(clinic_id, job_id);
 create index outbox_job on serving.outbox(clinic_id, job_id);
 

@@ -26,7 +26,8 @@ create view monitoring.clinic_load_v with (security_invoker = true) as
   cross join lateral (select count(*) filter (where s.state = 'done') as done_24h,
       count(*) filter (where s.state = 'rejected') as rejected_24h, count(*) filter (where s.state = 'dead') as dead_24h
     from serving.study s where s.clinic_id = c.id and s.finished_at > now() - interval '24 hours') e
-  left join lateral (select s.last_at from serving.study s where s.clinic_id = c.id order by s.id desc limit 1) l on true
+  left join lateral (select s.last_at from serving.study s where s.clinic_id = c.id and s.state <> 'past'
+    order by s.id desc limit 1) l on true
   left join (select clinic_id, count(distinct study_id) as stuck, min(since) as stuck_since from serving.stuck_v group by 1) k
     on k.clinic_id = c.id
   left join (select clinic_id, min(lower(valid)) as since from registry.binding

@@ -10,8 +10,8 @@ from psycopg.types.json import Jsonb
 from registry.core.db import Conn
 
 ADD_STUDY = """
-insert into serving.study(clinic_id, "StudyInstanceUID", state, lane, history, first_at, last_at, finished_at)
-values (%(clinic_id)s, %(uid)s, 'done', 'backfill', %(history)s, %(at)s, %(at)s, %(at)s)
+insert into serving.study(clinic_id, "StudyInstanceUID", state, lane, first_at, last_at, finished_at)
+values (%(clinic_id)s, %(uid)s, 'past', 'backfill', %(at)s, %(at)s, %(at)s)
 on conflict do nothing returning id"""
 ADD_FEATURE = """
 insert into serving.feature(clinic_id, study_id, revision, task, digest, profile, values, at)

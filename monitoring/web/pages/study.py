@@ -15,7 +15,7 @@ from registry import explain, secrets
 from registry.core.errors import RadfleetError
 from registry.errors import CodeUnknown
 
-STATES = ("receiving", "ready", "running", "done", "rejected", "dead")
+STATES = ("receiving", "ready", "running", "done", "rejected", "dead", "past")
 PICTURE_S, PICTURE_BYTES_MAX = 10, 8 << 20
 _TASK = re.compile(r"[a-z0-9-]{1,64}")
 
@@ -70,6 +70,8 @@ def heading(
             return "No answer was given to this study."
         case "receiving":
             return "Wait: this study is still arriving."
+        case "past":
+            return "Nothing to do: this study is of the clinic's past, and only its measures were taken over."
         case "ready" | "running":
             return "Wait: this study is being answered."
     left = sum(row["state"] != "delivered" for row in deliveries)

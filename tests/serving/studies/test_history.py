@@ -43,7 +43,8 @@ def test_rows_become_ended_studies_of_the_bound_version(world: World, table: Cal
         (profile, {"snr_wm": 12.5, "efc": 0.61}, DIGEST_A, "2026-01-01"),
         (profile, {"snr_wm": None, "efc": 0.63}, DIGEST_A, "2026-01-02"),
     ]
-    assert world.sql("select state, history from serving.study") == [("done", "simulated")] * 2
+    assert world.sql("select state from serving.study") == [("past",)] * 2
+    assert world.sql("select count(*) from serving.outcome_v") == [(0,)], "nobody here answered them"
     assert world.sql("select count(*) from serving.stuck_v") == [(0,)]
 
 
