@@ -61,9 +61,27 @@ def shrink(image: Array, spacing: NDArray[np.float64], voxel: float) -> Array:
     width = [0.42 * (k - 1) ** 0.5 * min(k, 3) if k > 1 else 0.0 for k in factor]
     soft = ndi.gaussian_filter(image, width, truncate=3)
     shape = tuple(int(n) for n in np.ceil(np.array(image.shape) / factor - 1e-3).clip(1))
-    # a pushed-out edge repeats the last plane: thick slices would else lose half a slice at both ends
-    out = ndi.affine_transform(soft, factor, (factor - 1) / 2, output_shape=shape, order=1, mode="nearest")
-    return np.asarray(out, np.float32)
+    return _linear(soft, factor, shape)
+
+
+def _linear(image: Array, factor: NDArray[np.float64], shape: tuple[int, ...]) -> Array:
+    """Linear values at ``factor`` voxels' distance on ``shape``, axis by axis, the axis that grows least first.
+
+    A pushed-out edge repeats the last plane: thick slices would else lose half a slice at both ends. The values of
+    ``scipy.ndimage.affine_transform`` but for rounding; that one works in one thread and in float64, ten times as long.
+    """
+    image = np.asarray(image, np.float32)
+    for axis in sorted(range(3), key=lambda a: shape[a] / image.shape[a]):
+        last = image.shape[axis] - 1
+        at = (np.arange(shape[axis]) * factor[axis] + (factor[axis] - 1) / 2).clip(0, last)
+        low = at.astype(np.intp)
+        share = (at - low).astype(np.float32).reshape([-1 if place == axis else 1 for place in range(3)])
+        below = image.take(low, axis)
+        above = image.take(np.minimum(low + 1, last), axis)
+        above -= below
+        above *= share
+        image = np.add(below, above, out=below)
+    return image
 
 
 def _block_mean(
@@ -86,8 +104,7 @@ def spread(values: Array, spacing: NDArray[np.float64], voxel: float, shape: tup
     factor = spacing / voxel
     if values.shape == tuple(shape) and np.allclose(factor, 1, atol=1e-3):
         return values
-    out = ndi.affine_transform(values, factor, (factor - 1) / 2, output_shape=shape, order=1, mode="nearest")
-    return np.asarray(out, np.float32)
+    return _linear(values, factor, tuple(shape))
 
 
 def one_solid_part(mask: Mask) -> Mask:
@@ -95,7 +112,20 @@ def one_solid_part(mask: Mask) -> Mask:
     parts, count = ndi.label(mask)
     if count > 1:
         mask = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    return np.asarray(ndi.binary_fill_holes(mask), np.bool_)
+    return filled(mask)
+
+
+def filled(mask: Mask) -> Mask:
+    """A mask [X,Y,Z] and its holes: whatever no path of face-neighbours outside it joins to the border.
+
+    As ``scipy.ndimage.binary_fill_holes``, which grows the outside voxel by voxel and takes three times as long.
+    """
+    parts, count = ndi.label(~mask)
+    outside = np.zeros(count + 1, np.bool_)
+    for axis in range(mask.ndim):
+        outside[parts.take((0, -1), axis)] = True
+    outside[0] = False  # the mask itself
+    return np.asarray(~outside[parts], np.bool_)
 
 
 def sigmoid(logit: Array) -> Array:

@@ -17,7 +17,7 @@ from scipy import ndimage as ndi
 
 from serving.engine.brain_extraction import brain_of, doubts
 from serving.engine.flair import peak_of
-from serving.engine.grids import shrink, sigmoid, spacing_of, spread, turn_of
+from serving.engine.grids import filled, shrink, sigmoid, spacing_of, spread, turn_of
 from serving.engine.outcome import Array, Mask, Net, Parameters, Segmentation
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def already_stripped(image: Array, brain: Mask) -> Mask | None:
 
     Stripped means: a good part of the image is exactly zero, and what is not zero is brain for the brain network too.
     """
-    shown = np.asarray(ndi.binary_fill_holes(image > 0), np.bool_)
+    shown = filled(image > 0)
     count = int(shown.sum())
     if count == 0 or count > 0.8 * image.size or not brain.any():
         return None
