@@ -118,6 +118,7 @@ def follow() -> None:
     import signal
     import threading
 
+    from monitoring import notices
     from monitoring.loop import loop
     from registry.core import logs
     from registry.core.db import database
@@ -128,7 +129,7 @@ def follow() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     announce_ready()
-    loop(database(its), stop.is_set, webhook_url=its.webhook_url)
+    loop(database(its), stop.is_set, tell=notices.channels(its))
 
 
 def _streams(clinic: str | None, limit: int) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """`radfleet flag`: the work list of what needs a person, and the decisions about it."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -72,7 +73,7 @@ def flag_acknowledge(number: Number, reason: Reason, as_: As = None, as_json: As
     """Say that you look after it; it stays open."""
     from monitoring import flags
 
-    def change(conn: Any, by: str, notify: bool) -> dict[str, Any]:
+    def change(conn: Any, by: str, notify: Sequence[str]) -> dict[str, Any]:
         return flags.acknowledge(conn, number, by=by, reason=reason, notify=notify)
 
     _change(number, as_, as_json, change)
@@ -106,7 +107,7 @@ def flag_resolve(
     """End it. The stream is watched again from nothing, against the old reference or, if you say so, a new one."""
     from monitoring import flags
 
-    def change(conn: Any, by: str, notify: bool) -> dict[str, Any]:
+    def change(conn: Any, by: str, notify: Sequence[str]) -> dict[str, Any]:
         return flags.resolve(conn, number, by=by, reason=reason, notify=notify, new_reference=new_reference)
 
     _change(number, as_, as_json, change)
@@ -124,7 +125,7 @@ def _change(number: int, as_: str | None, as_json: bool, change: Any) -> None:
         by = accounts.actor(conn, accounts.Act.FLAG, as_)
     with db.monitor(write=True) as conn:
         before = flags.show(conn, number)
-        after = change(conn, by, bool(settings().webhook_url))
+        after = change(conn, by, settings().channels())
     if as_json:
         show([{"before": before["state"], "after": after["state"], "it": after}], as_json=True)
     else:

@@ -23,7 +23,9 @@ MUTE_HOURS_MAX = 24 * 30
 WOULD_CHANGE = "a person who resolves it with a reason, or a promotion that binds another version"
 
 
-def raise_or_update(conn: Conn, clinic_id: UUID, stream_id: UUID, its: Raised, *, notify: bool) -> int | None:
+def raise_or_update(
+    conn: Conn, clinic_id: UUID, stream_id: UUID, its: Raised, *, notify: Sequence[str]
+) -> int | None:
     """Raise a flag; one that is open already only takes the newer sentence. Returns its number where something changed.
 
     Needs monitoring's writing transaction: flag, event and notice are one with the state that caused them.
@@ -45,7 +47,7 @@ def show(conn: Conn, number: int) -> dict[str, Any]:
     return found
 
 
-def acknowledge(conn: Conn, number: int, *, by: str, reason: str, notify: bool) -> dict[str, Any]:
+def acknowledge(conn: Conn, number: int, *, by: str, reason: str, notify: Sequence[str]) -> dict[str, Any]:
     """Somebody looks after it; it stays open. Raises FlagUnknown, FlagResolved, ReasonLacking."""
     its = _open(conn, number, reason)
     flags_store.acknowledge(conn, its["clinic_id"], number, by=by, reason=reason)
@@ -62,12 +64,12 @@ def mute(conn: Conn, number: int, hours: int, *, by: str, reason: str) -> dict[s
     if not 1 <= hours <= MUTE_HOURS_MAX:
         raise MuteUnfit(f"a flag is not muted for {hours} hours")
     flags_store.mute(conn, its["clinic_id"], number, hours, by=by, reason=reason)
-    _record(conn, its["clinic_id"], number, by, "muted", {"hours": hours, "reason": reason}, notify=False)
+    _record(conn, its["clinic_id"], number, by, "muted", {"hours": hours, "reason": reason}, notify=())
     return show(conn, number)
 
 
 def resolve(
-    conn: Conn, number: int, *, by: str, reason: str, notify: bool, new_reference: bool = False
+    conn: Conn, number: int, *, by: str, reason: str, notify: Sequence[str], new_reference: bool = False
 ) -> dict[str, Any]:
     """A person ends it, and its stream is watched again from nothing: drift and harm must be shown anew.
 
@@ -83,7 +85,7 @@ def resolve(
     return show(conn, number)
 
 
-def resolve_superseded(conn: Conn, row: Mapping[str, Any], *, notify: bool) -> None:
+def resolve_superseded(conn: Conn, row: Mapping[str, Any], *, notify: Sequence[str]) -> None:
     """Resolve an open flag where another version is bound since (a row of ``flags_store.superseded``)."""
     if flags_store.lock(conn, row["clinic_id"], row["flag_id"]) == "resolved":
         return
@@ -105,7 +107,13 @@ def record_is_whole(events: Sequence[Event]) -> bool:
 
 
 def _resolve(
-    conn: Conn, its: Mapping[str, Any], by: str, reason: str, promotion_id: int | None, *, notify: bool
+    conn: Conn,
+    its: Mapping[str, Any],
+    by: str,
+    reason: str,
+    promotion_id: int | None,
+    *,
+    notify: Sequence[str],
 ) -> None:
     flags_store.resolve(conn, its["clinic_id"], its["id"], by=by, reason=reason, promotion_id=promotion_id)
     body: dict[str, object] = {"reason": reason} | ({"promotion": promotion_id} if promotion_id else {})
@@ -122,8 +130,15 @@ def _open(conn: Conn, number: int, reason: str) -> dict[str, Any]:
 
 
 def _record(
-    conn: Conn, clinic_id: UUID, number: int, by: str, kind: str, body: dict[str, object], *, notify: bool
+    conn: Conn,
+    clinic_id: UUID,
+    number: int,
+    by: str,
+    kind: str,
+    body: dict[str, object],
+    *,
+    notify: Sequence[str],
 ) -> None:
     seq = flags_store.append(conn, clinic_id, number, by, kind, canonical_json(body).decode())
-    if notify:
-        notices_store.add(conn, clinic_id, number, seq)
+    for channel in notify:
+        notices_store.add(conn, clinic_id, number, seq, channel)

@@ -1,10 +1,11 @@
 """The part "monitor": follow feature rows, resolve what promotions answered, freeze reports, tell the outside."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from monitoring import notices
 from monitoring.evidence import freeze
+from monitoring.notices import Send
 from monitoring.streams.follower import Follower
 from registry.core.db import Database, DatabaseAway
 from registry.core.logs import log
@@ -12,16 +13,16 @@ from registry.core.logs import log
 IDLE_S = 1.0
 
 
-def loop(db: Database, stop: Callable[[], bool], *, webhook_url: str = "") -> None:
-    """Turn for ever; a database that is away is waited for.
+def loop(db: Database, stop: Callable[[], bool], *, tell: Mapping[str, Send]) -> None:
+    """Turn for ever; a database that is away is waited for. ``tell`` is what ``notices.channels`` gives.
 
     Each turn's work is whole transactions: what a kill interrupts begins again as if it had not begun.
     """
-    follower = Follower(db, notify=bool(webhook_url))
+    follower = Follower(db, notify=[*tell])
     while not stop():
         try:
             taken = follower.turn() + freeze.freeze_one(db)  # one report a turn: drawing takes seconds
-            while webhook_url and not stop() and notices.send_one(db, webhook_url):
+            while tell and not stop() and notices.send_one(db, tell):
                 pass
         except DatabaseAway as error:
             log().warning("waiting", code=error.code)

@@ -1,5 +1,6 @@
 """Rows of notices: what is to be told to the outside, at most once a change."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,14 +11,16 @@ from registry.core.db import Conn
 TRIES_MAX = 8
 # Nothing is told of a flag while it is muted.
 ADD = """
-insert into monitoring.notice(clinic_id, flag_id, event_seq)
-select f.clinic_id, f.id, %(event_seq)s from monitoring.flag f where f.clinic_id = %(clinic_id)s and f.id = %(flag_id)s
+insert into monitoring.notice(clinic_id, flag_id, event_seq, channel)
+select f.clinic_id, f.id, %(event_seq)s, %(channel)s from monitoring.flag f
+where f.clinic_id = %(clinic_id)s and f.id = %(flag_id)s
   and (f.muted_until is null or f.muted_until < clock_timestamp())"""
 
 
-def add(conn: Conn, clinic_id: UUID, flag_id: int, event_seq: int) -> None:
-    """Tell this change, in the transaction that made it."""
-    conn.execute(ADD, {"clinic_id": clinic_id, "flag_id": flag_id, "event_seq": event_seq})
+def add(conn: Conn, clinic_id: UUID, flag_id: int, event_seq: int, channel: str) -> None:
+    """Tell this change by one channel, in the transaction that made it."""
+    values = {"clinic_id": clinic_id, "flag_id": flag_id, "event_seq": event_seq, "channel": channel}
+    conn.execute(ADD, values)
 
 
 # What is still 'sending' was begun by a process that died: nobody knows whether it arrived.
@@ -26,17 +29,22 @@ update monitoring.notice set state = 'unsure', finished_at = clock_timestamp(), 
 where state = 'sending' and next_at < clock_timestamp() - interval '2 min'"""
 CLAIM = """
 update monitoring.notice n set state = 'sending', tries = tries + 1, next_at = clock_timestamp()
-from (select clinic_id, flag_id, event_seq from monitoring.notice
-  where state = 'ready' and next_at <= clock_timestamp() order by next_at limit 1 for update skip locked) one
+from (select clinic_id, flag_id, event_seq, channel from monitoring.notice
+  where state = 'ready' and next_at <= clock_timestamp() and channel = any(%(channels)s)
+  order by next_at limit 1 for update skip locked) one
 where n.clinic_id = one.clinic_id and n.flag_id = one.flag_id and n.event_seq = one.event_seq
-returning n.clinic_id, n.flag_id, n.event_seq, n.tries"""
+  and n.channel = one.channel
+returning n.clinic_id, n.flag_id, n.event_seq, n.channel, n.tries"""
 
 
-def claim(conn: Conn) -> dict[str, Any] | None:
-    """The next notice, marked as being sent. Commit before sending: a crash then sends it never rather than twice."""
+def claim(conn: Conn, channels: Sequence[str]) -> dict[str, Any] | None:
+    """The next notice of these channels, marked as being sent.
+
+    Commit before sending: a crash then sends it never rather than twice.
+    """
     conn.execute(LEFT)
     with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(CLAIM).fetchone()
+        return cursor.execute(CLAIM, {"channels": [*channels]}).fetchone()
 
 
 TEXT = """
@@ -57,7 +65,8 @@ END = """
 update monitoring.notice set state = %(state)s, last_code = %(code)s, finished_at =
     case when %(state)s <> 'ready' then clock_timestamp() end,
   next_at = clock_timestamp() + make_interval(secs => %(wait_s)s)
-where clinic_id = %(clinic_id)s and flag_id = %(flag_id)s and event_seq = %(event_seq)s and state = 'sending'"""
+where clinic_id = %(clinic_id)s and flag_id = %(flag_id)s and event_seq = %(event_seq)s
+  and channel = %(channel)s and state = 'sending'"""
 
 
 def end(conn: Conn, notice: dict[str, Any], state: str, code: str, wait_s: float = 0) -> None:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from registry.core.db import DatabaseAway
 from registry.core.settings import LIMITS, Settings
@@ -288,6 +289,35 @@ def _existing(path: Path) -> Path:
     return next(p for p in (path, *path.parents) if p.exists())
 
 
+def mail(settings: Settings) -> Iterator[Finding]:
+    """Whether e-mail about flags can be sent at all; nothing is sent."""
+    if not (settings.mail_server or settings.mail_from or settings.mail_to):
+        return
+    url = urlsplit(settings.mail_server)
+    lacks = [
+        text
+        for bad, text in (
+            (
+                url.scheme not in ("smtp", "smtp+starttls", "smtps") or not url.hostname,
+                "RADFLEET_MAIL_SERVER is no address",
+            ),
+            (not settings.mail_from, "RADFLEET_MAIL_FROM is empty"),
+            (not settings.mail_to, "RADFLEET_MAIL_TO is empty"),
+            (url.scheme == "smtp" and url.username, "a password would travel without TLS"),
+            (
+                url.username and not settings.secret("smtp-password"),
+                "the secret file smtp-password is absent",
+            ),
+        )
+        if bad
+    ]
+    if lacks:
+        yield Finding(Level.ERROR, "doctor.mail", "e-mail about flags is not sent", f"{'; '.join(lacks)}.",
+                      "Set smtps://USER@HOST or smtp+starttls://USER@HOST, sender, recipients, password.")  # fmt: skip
+    else:
+        yield Finding(Level.OK, "doctor.mail", f"e-mail about flags goes to {url.hostname}")
+
+
 CHECKS: tuple[Check, ...] = (
-    python, packages, libraries, disk, directories, secret_files, database, services, wire,
+    python, packages, libraries, disk, directories, secret_files, database, services, mail, wire,
 )  # fmt: skip

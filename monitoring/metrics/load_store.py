@@ -40,7 +40,7 @@ select clinic, task, state, kind, coalesce(verdict, 'none') as verdict, count(*)
 from monitoring.flag_v where state <> 'resolved' group by 1, 2, 3, 4, 5 limit %(limit)s"""
 REVIEWS = "select clinic, task, decision, blinded, reviews from monitoring.review_load_v limit %(limit)s"
 DICE = "select clinic, task, blinded, cases, dice from monitoring.dice_load_v limit %(limit)s"
-NOTICES = "select state, notices from monitoring.notice_load_v limit %(limit)s"
+NOTICES = "select channel, state, notices from monitoring.notice_load_v limit %(limit)s"
 
 
 def read(conn: Conn) -> dict[str, list[Row]]:

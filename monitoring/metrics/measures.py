@@ -77,6 +77,6 @@ FLEET = (
     Measure("radfleet_queue_oldest_ready_age_seconds", "How long the first in the lane has waited", ("lane",)),
     Measure("radfleet_study_turnaround_seconds", "Last image to end, of the studies done in a day", ("quantile",)),
     Measure("radfleet_study_last_done_timestamp_seconds", "When a study was last done, within 24 hours"),
-    Measure("radfleet_notices", "Notices of flags that were not surely told", ("state",)),
+    Measure("radfleet_notices", "Notices of flags that were not surely told", ("channel", "state")),
 )  # fmt: skip
 MEASURES: dict[str, Measure] = {m.name: m for m in (*LOCAL, *CLINIC, *VERSION, *WATCH, *FLEET)}

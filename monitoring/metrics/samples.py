@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import product
 from typing import Any
 
 from monitoring.metrics.load_store import Row
@@ -96,9 +97,10 @@ def _fleet(rows: Mapping[str, Sequence[Row]]) -> Iterator[Sample]:
             yield "radfleet_study_turnaround_seconds", ("0.5",), row["p50_s"]
             yield "radfleet_study_turnaround_seconds", ("0.95",), row["p95_s"]
         yield from _time("radfleet_study_last_done_timestamp_seconds", (), row["last_done_at"])
-    notices = dict.fromkeys(("ready", "sending", "unsure", "given_up"), 0)
-    for state, count in (notices | {row["state"]: row["notices"] for row in rows["notices"]}).items():
-        yield "radfleet_notices", (state,), count
+    notices = dict.fromkeys(product(("webhook", "email"), ("ready", "sending", "unsure", "given_up")), 0)
+    notices |= {(row["channel"], row["state"]): row["notices"] for row in rows["notices"]}
+    for labels, count in notices.items():
+        yield "radfleet_notices", labels, count
 
 
 def _word(value: Any) -> str:

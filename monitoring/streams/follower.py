@@ -5,7 +5,7 @@ number as settled when every transaction that could have drawn a lower one has e
 by a late row, and a follower that is killed anywhere begins again where its last transaction ended.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -43,9 +43,9 @@ class _Open:
 
 
 class Follower:
-    """Takes settled rows. ``notify``: whether changes of flags are told to the outside."""
+    """Takes settled rows. ``notify``: channels by which changes of flags are told to the outside."""
 
-    def __init__(self, db: Database, *, notify: bool = False) -> None:
+    def __init__(self, db: Database, *, notify: Sequence[str] = ()) -> None:
         self._db = db
         self._notify = notify
         self._settled = 0
@@ -202,7 +202,9 @@ def arrival_flag(
     )  # fmt: skip
 
 
-def judged(conn: Conn, clinic_id: UUID, stream_id: UUID, key: Key, its: Stream, *, notify: bool) -> Verdict:
+def judged(
+    conn: Conn, clinic_id: UUID, stream_id: UUID, key: Key, its: Stream, *, notify: Sequence[str]
+) -> Verdict:
     """Give the stream its verdict from all that is stored, and raise a harm flag where harm is proven."""
     evidence = assembled(conn, clinic_id, key, its)
     verdict = judge(evidence)

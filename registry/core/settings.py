@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     ray_address: str = ""
     # Told of every change of a flag; empty: nobody is.
     webhook_url: str = ""
+    # The same by e-mail: smtp://HOST:PORT (loopback or VPN only), smtp+starttls:// or smtps://, with USER@ where the
+    # server asks for one, whose password is the secret file smtp-password. MAIL_TO: addresses, comma between them.
+    mail_server: str = ""
+    mail_from: str = ""
+    mail_to: str = ""
     # Where the pages fetch pictures; empty: the HTTP door of this machine.
     door_url: str = ""
     # Where `radfleet dashboard sync` pushes to; its token is the secret file grafana-token.
@@ -107,6 +112,11 @@ class Settings(BaseSettings):
             f"host=127.0.0.1 port={self.postgres_port} dbname={database} user={role} "
             f"password={self.secret('db-' + role)} connect_timeout=5"
         )
+
+    def channels(self) -> tuple[str, ...]:
+        """The ways by which changes of flags are told to the outside: webhook, email, both or none."""
+        mail = self.mail_server and self.mail_from and self.mail_to
+        return (*(("webhook",) if self.webhook_url else ()), *(("email",) if mail else ()))
 
     def mlflow_uri(self) -> str:
         """Tracking and registry URI."""

@@ -35,6 +35,7 @@ FOLDERS: dict[str, dict[str, bool]] = {
     "door-dicom": {"store": True, "secrets": False},
     "door-http": {"store": True, "secrets": False},
     "web": {"secrets": False},
+    "monitor": {"secrets": False},
     "work": {"store": True, "work": True, "packages": True},
     "deliver": {"store": False},
     "sweep": {"store": True},

@@ -95,6 +95,7 @@ MUTANTS: tuple[tuple[str, Check, Callable[[list[Object]], Any]], ...] = (
     ("a port on which nobody listens", paths.network, lambda o: _policy(o, "door-http")["ingress"][0]["ports"][0].update(port=8080)),
     ("a container port that moved", paths.network, lambda o: pod(o, "door-dicom").main["ports"][0].update(containerPort=104)),
     ("a door that may speak to Ray", paths.network, lambda o: [rule["podSelector"]["matchExpressions"][0]["values"].append("door-http") for rule in (_policy(o, "ray-nodes"), _policy(o, "ray-nodes")["ingress"][0]["from"][0])]),
+    ("a monitor that reaches everything", paths.network, lambda o: _policy(o, "notices")["egress"][0].pop("ports")),
     ("a policy that selects nobody", paths.network, lambda o: _policy(o, "archives")["podSelector"]["matchLabels"].update(a="b")),
     ("no readiness", paths.probes, lambda o: [pod(o, "deliver").main.pop(key) for key in ("startupProbe", "readinessProbe")]),
     ("a door that nobody watches", paths.probes, lambda o: pod(o, "door-dicom").main.pop("livenessProbe")),

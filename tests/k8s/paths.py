@@ -44,6 +44,7 @@ EXPECTED: dict[tuple[str, str], set[int]] = {
     (KUBERAY, "ray-head"): {8265},
     (CNPG, DATABASE): {8000},
     ("deliver", OUTSIDE): {EVERY},
+    ("monitor", OUTSIDE): {443, 465, 587},
     (DATABASE, OUTSIDE): {443, 6443},
 }
 

@@ -3,6 +3,7 @@
 import json
 import threading
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import ClassVar
 from uuid import uuid4
@@ -90,17 +91,17 @@ def test_bad_input_is_named(clinic: Clinic, world: World, capsys: pytest.Capture
         with pytest.raises(MuteUnfit):
             flags.mute(conn, 1, 0, by="ada", reason="r")
         with pytest.raises(ReasonLacking):
-            flags.resolve(conn, 1, by="ada", reason="", notify=False)
+            flags.resolve(conn, 1, by="ada", reason="", notify=())
         with pytest.raises(StreamUnknown):
             epochs.begin(conn, clinic.id, uuid4(), fresh=True, by="ada", reason="r")
-        flags.resolve(conn, 1, by="ada", reason="seen", notify=False)
+        flags.resolve(conn, 1, by="ada", reason="seen", notify=())
         with pytest.raises(FlagResolved):
-            flags.acknowledge(conn, 1, by="ada", reason="late", notify=False)
+            flags.acknowledge(conn, 1, by="ada", reason="late", notify=())
 
 
 def test_an_edit_in_the_record_shows(world: World, clinic: Clinic) -> None:
     with world.db.database.monitor(write=True) as conn:
-        flags.acknowledge(conn, 1, by="ada", reason="I look", notify=False)
+        flags.acknowledge(conn, 1, by="ada", reason="I look", notify=())
         record = flags_store.events(conn, clinic.id, 1)
     assert flags.record_is_whole(record)
     assert not flags.record_is_whole([replace(record[0], body="{}"), record[1]])
@@ -113,11 +114,11 @@ def test_raising_again_only_changes_the_sentence(world: World, clinic: Clinic) -
     at = "2026-01-01T00:00:00+00:00"
     its = Raised("harm", 1, "", 61, 61, at, 64.0, 20.0, [], {}, None, "Harm is proven.", "reviews")
     with world.db.database.monitor(write=True) as conn:
-        first = flags.raise_or_update(conn, clinic.id, stream, its, notify=True)
+        first = flags.raise_or_update(conn, clinic.id, stream, its, notify=("webhook",))
         assert first is not None
-        assert flags.raise_or_update(conn, clinic.id, stream, its, notify=True) is None
+        assert flags.raise_or_update(conn, clinic.id, stream, its, notify=("webhook",)) is None
         newer = replace(its, sentence="Needs a fine-tuned version.")
-        assert flags.raise_or_update(conn, clinic.id, stream, newer, notify=True) == first
+        assert flags.raise_or_update(conn, clinic.id, stream, newer, notify=("webhook",)) == first
     assert world.sql("select type from monitoring.flag_event where flag_id = %s order by seq", first) == [
         ("raised",), ("changed",),
     ]  # fmt: skip
@@ -142,31 +143,33 @@ class Listener(BaseHTTPRequestHandler):
 def test_a_change_is_told_at_most_once_and_a_failure_loses_nothing(world: World, clinic: Clinic) -> None:
     db = world.db.database
     with db.monitor(write=True) as conn:
-        flags.acknowledge(conn, 1, by="ada", reason="I look", notify=True)
-    assert notices.send_one(db, "http://127.0.0.1:9/none")  # nobody there: it surely did not arrive
+        flags.acknowledge(conn, 1, by="ada", reason="I look", notify=("webhook",))
+    assert notices.send_one(
+        db, {"webhook": partial(notices.post, "http://127.0.0.1:9/none")}
+    )  # nobody there: it surely did not arrive
     assert world.sql("select state, tries, last_code from monitoring.notice") == [
         ("ready", 1, "ConnectError")
     ]
     Listener.heard, Listener.answers = [], [503, 200]
     server = HTTPServer(("127.0.0.1", 0), Listener)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/"
+    tell = {"webhook": partial(notices.post, f"http://127.0.0.1:{server.server_port}/")}
     for state in ("ready", "sent"):
         world.sql("update monitoring.notice set next_at = now() - interval '1 s' where state = 'ready'")
-        assert notices.send_one(db, url)
+        assert notices.send_one(db, tell)
         assert world.sql("select state from monitoring.notice") == [(state,)]
-    assert not notices.send_one(db, url)
+    assert not notices.send_one(db, tell)
     server.shutdown()
     server.server_close()
     assert [(told["flag"], told["type"], told["clinic"]) for told in Listener.heard] == [
         (1, "acknowledged", "north")
     ] * 2
     with db.monitor(write=True) as conn:  # one that died while sending is never sent again
-        flags.resolve(conn, 1, by="ada", reason="done", notify=True)
+        flags.resolve(conn, 1, by="ada", reason="done", notify=("webhook",))
     world.sql(
         "update monitoring.notice set state = 'sending', next_at = now() - interval '1 h' where state = 'ready'"
     )
-    assert not notices.send_one(db, url)
+    assert not notices.send_one(db, tell)
     assert world.sql("select state from monitoring.notice order by event_seq") == [("sent",), ("unsure",)]
     assert world.sql("select state from monitoring.flag_v") == [("resolved",)]
 
@@ -189,12 +192,10 @@ def test_ending_a_harm_flag_asks_for_new_evidence(world: World, clinic: Clinic) 
         "reviews",
     )
     with world.db.database.monitor(write=True) as conn:
-        number = flags.raise_or_update(conn, clinic.id, stream, its, notify=False)
+        number = flags.raise_or_update(conn, clinic.id, stream, its, notify=())
         assert number is not None
-        flags.resolve(conn, number, by="ada", reason="the readers erred", notify=False)
-        flags.resolve(
-            conn, 1, by="ada", reason="a known update", notify=False
-        )  # an acquisition flag: sums stay
+        flags.resolve(conn, number, by="ada", reason="the readers erred", notify=())
+        flags.resolve(conn, 1, by="ada", reason="a known update", notify=())  # an acquisition flag: sums stay
     rows = world.sql("select epoch, fresh, reason from monitoring.reference_epoch where epoch > 1")
     assert rows == [(2, False, f"flag {number}: the readers erred")]
     ((from_seq,),) = world.sql("select from_seq from monitoring.reference_epoch where epoch = 2")
@@ -204,7 +205,7 @@ def test_ending_a_harm_flag_asks_for_new_evidence(world: World, clinic: Clinic) 
 def test_nothing_is_told_of_a_muted_flag(world: World, clinic: Clinic) -> None:
     with world.db.database.monitor(write=True) as conn:
         flags.mute(conn, 1, 5, by="ada", reason="night")
-        flags.acknowledge(conn, 1, by="ada", reason="later", notify=True)
+        flags.acknowledge(conn, 1, by="ada", reason="later", notify=("webhook",))
     assert world.sql("select count(*) from monitoring.notice") == [(0,)]
 
 

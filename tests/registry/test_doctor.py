@@ -72,6 +72,21 @@ def test_secrets_and_folders_open_to_others(tmp_path: Path) -> None:
     assert "chmod" in next(iter(doctor.directories(its))).cure
 
 
+def test_mail_that_cannot_be_sent(tmp_path: Path) -> None:
+    assert list(doctor.mail(Settings(home=tmp_path))) == []
+    some = {"home": tmp_path, "mail_from": "radfleet@here.test"}
+    for server, lack in (
+        ("smtps://me@mail.test", "secret file smtp-password is absent"),
+        ("smtp://me@mail.test", "without TLS"),
+        ("mail.test", "no address"),
+    ):
+        (found,) = doctor.mail(Settings(**some, mail_server=server))
+        assert found.level is Level.ERROR
+        assert lack in found.why and "RADFLEET_MAIL_TO" in found.why
+    (found,) = doctor.mail(Settings(**some, mail_server="smtp://127.0.0.1", mail_to="qa@here.test"))
+    assert found.level is Level.OK
+
+
 def test_disk_before_the_first_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from collections import namedtuple
 

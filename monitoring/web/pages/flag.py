@@ -86,7 +86,7 @@ def report(visit: Visit) -> bytes:
 
 def acknowledge(visit: Visit, form: Mapping[str, str]) -> Told:
     """Somebody looks after it."""
-    reason, notify = form.get("reason", ""), bool(visit.desk.settings.webhook_url)
+    reason, notify = form.get("reason", ""), visit.desk.settings.channels()
     number = visit.number("id")
     return _change(visit, lambda conn, by: flags.acknowledge(conn, number, by=by, reason=reason, notify=notify),
                    "resolve it, below; the record keeps both")  # fmt: skip
@@ -107,7 +107,7 @@ def mute(visit: Visit, form: Mapping[str, str]) -> Told:
 def resolve(visit: Visit, form: Mapping[str, str]) -> Told:
     """End it; the stream is watched again from nothing."""
     reason, number, fresh = form.get("reason", ""), visit.number("id"), "fresh" in form
-    notify = bool(visit.desk.settings.webhook_url)
+    notify = visit.desk.settings.channels()
 
     def work(conn: Conn, by: str) -> dict[str, Any]:
         return flags.resolve(conn, number, by=by, reason=reason, notify=notify, new_reference=fresh)

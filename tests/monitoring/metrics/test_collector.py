@@ -66,8 +66,8 @@ def busy(world: World) -> Iterator[tuple[World, UUID]]:
         "insert into monitoring.flag_event select %s, id, 1, now(), 'a', 'raised', '{}', '', '' from monitoring.flag",
         north.id,
     )
-    world.sql("insert into monitoring.notice(clinic_id, flag_id, event_seq, state)"
-              " select clinic_id, flag_id, seq, 'unsure' from monitoring.flag_event")  # fmt: skip
+    world.sql("insert into monitoring.notice(clinic_id, flag_id, event_seq, channel, state)"
+              " select clinic_id, flag_id, seq, 'email', 'unsure' from monitoring.flag_event")  # fmt: skip
     world.sql(
         'insert into serving.study(clinic_id, "StudyInstanceUID", state, deadline, hard_deadline, patient_key) values'
         " (%s, %s, 'receiving', now() - interval '5 min', now(), %s)", north.id, CANARY, CANARY.encode(),
@@ -161,7 +161,7 @@ def test_a_clinic_in_every_trouble(busy: tuple[World, UUID]) -> None:
         ("radfleet_review_dice_cases", tuple(sorted((bound | {"blinded": "yes"}).items()))): 1,
         ("radfleet_stream_studies", tuple(sorted(stream.items()))): 60,
         ("radfleet_stream_state", tuple(sorted((stream | {"state": "flagged"}).items()))): 1,
-        ("radfleet_notices", (("state", "unsure"),)): 1,
+        ("radfleet_notices", (("channel", "email"), ("state", "unsure"))): 1,
     }  # fmt: skip
     assert {key: scrape.get(key) for key in expected} == expected
     assert 90 <= (at(scrape, "radfleet_queue_oldest_ready_age_seconds", lane="stat") or 0) < 150
@@ -233,7 +233,7 @@ def test_labels_are_few() -> None:
     words = {label for measure in MEASURES.values() for label in measure.labels}
     assert words <= {
         "clinic", "task", "sequence", "digest", "model", "scope", "state", "outcome", "lane", "kind", "verdict",
-        "decision", "blinded", "part", "version", "quantile",
+        "decision", "blinded", "part", "version", "quantile", "channel",
     }  # fmt: skip
     assert all((m.kind == "counter") == m.name.endswith("_total") for m in MEASURES.values())
 
