@@ -146,7 +146,11 @@ def _told(row: dict[str, Any], flags: list[dict[str, Any]]) -> list[str]:
     if row["stream_id"] is None:
         return [*lines, "  no study was answered by this version yet: silence is no health"]
     lines += [f"  {row['sentence']}", f"  do: {row['action']}", f"  would change it: {row['would_change']}"]
-    lines += [f"  flag {f['id']} ({f['state']}): {f['sentence']}" for f in flags]
+    for f in flags:
+        lines.append(f"  flag {f['id']} ({f['state']}): {f['sentence']}")
+        if since := f["cause"].get("since"):
+            lines.append(f"    began {since['at'][:16]}, with 90 % between {since['low_at'][:16]} and "
+                         f"{since['high_at'][:16]} (rows {since['low_seq']} to {since['high_seq']})")  # fmt: skip
     lines.append(f"  {row['n']} studies in epoch {row['epoch']}, {row['ranked']} ranked; statistic "
                  f"{row['statistic']:.1f} of {row['threshold']:g}")  # fmt: skip
     for group in row["scanner_groups"]:
@@ -208,9 +212,11 @@ def _sentence(done: "Replay") -> str:
         now = done.state.statistic
         said = f"Quiet: {seen}, the statistic stands at {now:.1f} and flags at {done.state.threshold:g}."
     else:
+        low, high = flag.since_range
         said = (
             f"Flagged at row {flag.row}: {', '.join(flag.features)} moved, since about row {flag.since_row} "
-            f"(statistic {flag.statistic:.1f}, threshold {flag.threshold:g}, {seen})."
+            f"(with 90 % between {low} and {high}; statistic {flag.statistic:.1f}, threshold {flag.threshold:g}, "
+            f"{seen})."
         )
     new = [f" The acquisition changed at row {g.first_seen}: {g.name} is new." for g in done.new_groups]
     return said + "".join(new)

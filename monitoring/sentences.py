@@ -6,6 +6,7 @@ from typing import Final
 
 from monitoring.streams import groups
 from monitoring.streams.feed import Arrival, Drift
+from monitoring.streams.state import Began
 
 FEATURES: Final[Mapping[str, str]] = {
     "snr_wm": "signal to noise in white matter", "cjv": "overlap of grey and white matter", "cnr": "tissue contrast",
@@ -30,7 +31,15 @@ def drift(sequence: str, its: Drift, scanner: Mapping[str, str] | None) -> str:
     name, way, _ = its.features[0]
     also = [feature(other) for other, _, _ in its.features[1:]]
     tail = f" Also moving: {', '.join(also[:4])}." if also else ""
-    return f"{sequence}{where}: {feature(name)} {WAYS[way]} since {day(its.since_at)}.{tail}"
+    return (
+        f"{sequence}{where}: {feature(name)} {WAYS[way]} since {day(its.since.at)}{between(its.since)}.{tail}"
+    )
+
+
+def between(its: Began) -> str:
+    """The range of a beginning in days, where it is more than one day."""
+    low, high = day(its.low_at), day(its.high_at)
+    return f" ({low} to {high}, with 90 %)" if low != high else ""
 
 
 def arrival(sequence: str, its: Arrival) -> str:

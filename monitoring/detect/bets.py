@@ -42,11 +42,6 @@ def gather(m: Floats, log_e: Floats) -> Floats:
     return np.minimum((m + 1) * np.exp(log_e), CAP)
 
 
-def restart(c: Floats, log_e: Floats) -> Floats:
-    """The CUSUM step max(0, C + ln e) (Page 1954): it leaves 0 where the change most likely began."""
-    return np.maximum(c + log_e, 0.0)
-
-
 def direction(m: Floats) -> str:
     """Which way a feature moved, from its seven sums: up, down or wider.
 

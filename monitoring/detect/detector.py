@@ -13,6 +13,7 @@ import numpy as np
 
 from monitoring.detect import bets, ranks
 from monitoring.detect.ranks import Floats
+from monitoring.detect.since import Since, since
 from monitoring.detect.state import NO_FLAG, State
 
 LEAST = 50
@@ -21,6 +22,9 @@ MOST = 400
 """Rows at which a reference stops growing."""
 LAG = 30
 """Ranked rows that must have followed before a row may join its reference."""
+HISTORY = 200
+"""Latest rows in which the beginning of a change is looked for: what drifts more slowly has no date."""
+NO_GROUP = -1
 WATCH = 10
 """From S >= h / 10 the stream is watched, not healthy: its references stop growing."""
 DAYS_A_YEAR = 365
@@ -32,6 +36,8 @@ class Flag:
 
     row: int
     since_row: int
+    since_range: tuple[int, int]
+    """The first and the last row at which it may have begun, with 90 %."""
     statistic: float
     threshold: float
     features: tuple[str, ...]
@@ -53,12 +59,11 @@ def begin(
     names = tuple(dict.fromkeys(groups))
     of = [names.index(group) for group in groups]
     scores = ranks.own_scores(reference, of)
-    width, n = len(features), len(reference)
-    empty = np.zeros((width, len(bets.DIRECTIONS)))
+    width, n, z = len(features), len(reference), ranks.last_known(scores)
     return State(
         features=tuple(features), groups=names, epoch=epoch, threshold=h, seq=n, flagged=NO_FLAG,
-        phi=ranks.autocorrelation(scores), z=ranks.last_known(scores),
-        m=empty, c=empty, start=np.full(empty.shape, n, dtype=np.int64),
+        phi=ranks.autocorrelation(scores), z=z, m=np.zeros((width, len(bets.DIRECTIONS))),
+        scores=z[None], scores_groups=np.array([NO_GROUP]),
         waiting=np.empty((0, width)), waiting_groups=np.empty(0, dtype=np.int64),
         references=tuple(reference[np.asarray(of) == g] for g in range(len(names))),
     )  # fmt: skip
@@ -66,9 +71,9 @@ def begin(
 
 def restarted(state: State, epoch: int, h: float) -> State:
     """The same reference in a new epoch: the sums begin again, and what is said later is new evidence."""
-    empty = np.zeros_like(state.m)
     return replace(
-        state, epoch=epoch, threshold=h, flagged=NO_FLAG, m=empty, c=empty, start=np.full_like(state.start, state.seq)
+        state, epoch=epoch, threshold=h, flagged=NO_FLAG, m=np.zeros_like(state.m),
+        scores=state.z[None], scores_groups=np.array([NO_GROUP]),
     )  # fmt: skip
 
 
@@ -82,32 +87,42 @@ def step(state: State, study: str, group: str, row: Floats) -> tuple[State, Flag
     if group not in state.groups:
         nothing = np.empty((0, len(state.features)))
         state = replace(state, groups=(*state.groups, group), references=(*state.references, nothing))
+    of = state.groups.index(group)
     if not is_ranked(state, group):
-        grown = _joined(state, state.groups.index(group), row)
-        return replace(grown, seq=state.seq + 1, start=_since(state.c, state.start, state.seq + 1)), None
-    state = _grown(_bet(state, study, group, row), state.groups.index(group), row)
+        return _kept(_joined(state, of, row), of, np.full(len(row), np.nan)), None
+    state = _grown(_bet(state, study, of, row), of, row)
     if state.flagged == NO_FLAG and state.statistic >= state.threshold:
         state = replace(state, flagged=state.seq - 1)
         return state, _flag(state)
     return state, None
 
 
-def _bet(state: State, study: str, group: str, row: Floats) -> State:
+def since_when(state: State) -> Since | None:
+    """When the latest rows began to differ from the reference, by all that is known now."""
+    first = state.seq - len(state.scores) + 1
+    n = np.array([ranks.present(reference) for reference in state.references])
+    return since(state.scores, state.scores_groups[1:], n, state.phi, first)
+
+
+def _bet(state: State, study: str, group: int, row: Floats) -> State:
     """Rank, whiten, bet. A feature that the row or the reference lacks keeps all it has."""
-    reference = state.references[state.groups.index(group)]
+    reference = state.references[group]
     n = ranks.present(reference)
     p = ranks.rank(reference, n, row, ranks.uniforms(study, state.features, state.epoch))
     known = ~np.isnan(p) & (n >= LEAST)
     z = np.where(known, ranks.normal(p), state.z)
     log_e = bets.log_bets(ranks.whiten(z, state.z, state.phi), np.maximum(n, 1).astype(np.float64))
-    c = np.where(known[:, None], bets.restart(state.c, log_e), state.c)
     m = np.where(known[:, None], bets.gather(state.m, log_e), state.m)
-    after = state.seq + 1
-    return replace(state, seq=after, z=z, m=m, c=c, start=_since(c, state.start, after))
+    return _kept(replace(state, z=z, m=m), group, np.where(known, z, np.nan))
 
 
-def _since(c: Floats, start: ranks.Counts, after: int) -> ranks.Counts:
-    return np.where(c <= 0, after, start)
+def _kept(state: State, group: int, scores: Floats) -> State:
+    """Count the row and keep its scores [F]. The oldest goes, but for what only it knew of the score before."""
+    lines, of = np.vstack([state.scores, scores]), np.append(state.scores_groups, group)
+    if len(lines) > HISTORY + 1:
+        lines, of = lines[1:], of[1:]
+        lines[0] = np.where(np.isnan(lines[0]), state.scores[0], lines[0])
+    return replace(state, seq=state.seq + 1, scores=lines, scores_groups=of)
 
 
 def _grown(state: State, group: int, row: Floats) -> State:
@@ -136,9 +151,10 @@ def _flag(state: State) -> Flag:
     order = [int(f) for f in np.argsort(-own, kind="stable")]
     moved = [f for f in order if own[f] >= state.threshold / 2]
     rest = [f for f in order if f not in moved][:1]
-    best = np.unravel_index(int(state.m.argmax()), state.m.shape)
+    began = since_when(state)
+    assert began is not None  # the flagged row itself was ranked
     return Flag(
-        row=state.flagged, since_row=int(state.start[best]),
+        row=state.flagged, since_row=began.row, since_range=(began.low, began.high),
         statistic=state.statistic, threshold=state.threshold,
         features=tuple(state.features[f] for f in moved),
         direction={state.features[f]: bets.direction(state.m[f]) for f in moved},

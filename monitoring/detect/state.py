@@ -9,7 +9,7 @@ import numpy as np
 from monitoring.detect.ranks import Counts, Floats
 from monitoring.errors import StateDamaged
 
-FORM = "radfleet-drift-1"
+FORM = "radfleet-drift-2"
 NO_FLAG = -1
 
 
@@ -33,10 +33,10 @@ class State:
     """Latest known normal score, any group, [F]."""
     m: Floats
     """Shiryaev-Roberts sums, [F, 7], dimensionless; compared with the threshold in studies."""
-    c: Floats
-    """Restarted log-evidence, [F, 7], natural log."""
-    start: Counts
-    """Row at which ``c`` last left 0, [F, 7]."""
+    scores: Floats
+    """Normal scores of the latest rows, NaN where not ranked, after one line that precedes them, [1 + up to 200, F]."""
+    scores_groups: Counts
+    """The group of each line of ``scores``, -1 for one before the epoch."""
     waiting: Floats
     """Ranked rows too young for the reference, oldest first, [up to 30, F]."""
     waiting_groups: Counts
@@ -91,7 +91,8 @@ def from_bytes(data: bytes) -> State:
 
 
 _ARRAYS = {
-    "phi": "<f8", "z": "<f8", "m": "<f8", "c": "<f8", "start": "<i8", "waiting": "<f8", "waiting_groups": "<i8",
+    "phi": "<f8", "z": "<f8", "m": "<f8", "scores": "<f8", "scores_groups": "<i8", "waiting": "<f8",
+    "waiting_groups": "<i8",
 }  # fmt: skip
 
 

@@ -49,11 +49,11 @@ def begin(conn: Conn, clinic_id: UUID, stream_id: UUID, *, fresh: bool, by: str,
 
 def save(conn: Conn, clinic_id: UUID, stream_id: UUID, its: Stream) -> None:
     """Write a stream's state."""
-    since = its.since
+    since = feed.since(its)
     values = {
         "seq": its.seq, "epoch": its.epoch, "state": to_bytes(its), "facts": feed.facts(its), "n": its.n,
         "ranked": its.ranked, "statistic": its.statistic, "threshold": its.threshold, "watching": its.watching,
-        "flagged_seq": its.flagged_seq, "since_seq": since[0] if since else None, "last_at": its.last_at,
+        "flagged_seq": its.flagged_seq, "since_seq": since.seq if since else None, "last_at": its.last_at,
     }  # fmt: skip
     streams_store.save(conn, clinic_id, stream_id, values)
 

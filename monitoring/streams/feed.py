@@ -13,17 +13,16 @@ from typing import Any
 import numpy as np
 
 from monitoring.detect import bets, detector
-from monitoring.detect.detector import LEAST, MOST, WATCH
+from monitoring.detect.detector import HISTORY, LEAST, MOST, WATCH
 from monitoring.detect.state import State
 from monitoring.judge import wealth
 from monitoring.streams import groups
-from monitoring.streams.state import Group, Row, Stream, vector
+from monitoring.streams.state import Began, Group, Row, Stream, vector
 
 DISTINCT = 10
 """Distinct values that a feature needs in the reference; below it, it is a count and no measurement."""
 GROUPS_MAX = 32
 """Scanner groups an epoch can hold; a header that changes with every study must not grow without end."""
-RECENT = 60
 CALM = 2
 """A watch ends below h / 20, half of where it began, so that S at the edge does not blink."""
 GAP_RATE = 0.10
@@ -36,8 +35,7 @@ class Drift:
 
     seq: int
     at: str
-    since_seq: int
-    since_at: str
+    since: Began
     statistic: float
     threshold: float
     features: tuple[tuple[str, str, bool], ...]
@@ -80,8 +78,8 @@ def restarted(stream: Stream, epoch: int, threshold: float, *, fresh: bool) -> S
         return replace(new(epoch, threshold, stream.seq, stream.bindings), last_at=stream.last_at)
     began = detector.restarted(stream.detector, epoch, threshold)
     return replace(
-        stream, epoch=epoch, threshold=threshold, detector=began, watching=False, flagged_seq=None, starts={},
-        recent=(), n=0, ranked=0, again=0, gaps=wealth.NOTHING, missing={},
+        stream, epoch=epoch, threshold=threshold, detector=began, watching=False, flagged_seq=None, began=None,
+        moments=(), n=0, ranked=0, again=0, gaps=wealth.NOTHING, missing={},
     )  # fmt: skip
 
 
@@ -169,15 +167,16 @@ def _watched(stream: Stream, began: State, name: str, row: Row) -> Step:
         stream, detector=its, ranked=stream.ranked + ranked, watching=_watching(stream, its),
         flagged_seq=row.seq if flag else stream.flagged_seq,
         missing={**stream.missing, **{f: stream.missing.get(f, 0) + 1 for f in absent}},
-        unknown=(*stream.unknown, *sorted(late)), starts=_starts(stream, its, row),
+        unknown=(*stream.unknown, *sorted(late)), moments=(*stream.moments, (row.seq, row.at))[-HISTORY:],
         gaps=wealth.gather(stream.gaps, float(bool(absent)), GAP_RATE),
     )  # fmt: skip
     if not ranked:
         return Step(stream, "learning")
-    scores = tuple(None if np.isnan(v) else float(z) for v, z in zip(values, its.z, strict=True))
-    stream = replace(stream, recent=(*stream.recent, (name, scores))[-RECENT:])
-    drift = _drift(stream, its, flag, row) if flag else None
-    return Step(stream, "ranked", its.features[int(its.m.mean(axis=1).argmax())], drift)
+    top = its.features[int(its.m.mean(axis=1).argmax())]
+    if flag is None:
+        return Step(stream, "ranked", top)
+    stream = replace(stream, began=_dated(stream, its, (flag.since_row, *flag.since_range)))
+    return Step(stream, "ranked", top, _drift(stream, its, flag, row))
 
 
 def _watching(stream: Stream, its: State) -> bool:
@@ -185,11 +184,19 @@ def _watching(stream: Stream, its: State) -> bool:
     return its.statistic >= edge
 
 
-def _starts(stream: Stream, its: State, row: Row) -> dict[int, tuple[int, str]]:
-    """The rows at which the present evidence began; all others are forgotten."""
-    wanted = set(its.start.ravel().tolist())
-    found = {**stream.starts, its.seq - 1: (row.seq, row.at)}
-    return {at: found[at] for at in sorted(found) if at in wanted or at == its.seq - 1}
+def since(stream: Stream) -> Began | None:
+    """Since when the stream drifts: as it was known at its flag, or by what is known now while it is watched."""
+    its = stream.detector
+    if stream.began or its is None or not stream.watching:
+        return stream.began
+    found = detector.since_when(its)
+    return _dated(stream, its, (found.row, found.low, found.high)) if found else None
+
+
+def _dated(stream: Stream, its: State, rows: tuple[int, int, int]) -> Began:
+    """Rows of the detector as studies of the stream."""
+    (seq, at), low, high = (stream.moments[row - its.seq] for row in rows)
+    return Began(seq, at, *low, *high)
 
 
 def _drift(stream: Stream, its: State, flag: detector.Flag, row: Row) -> Drift:
@@ -199,23 +206,24 @@ def _drift(stream: Stream, its: State, flag: detector.Flag, row: Row) -> Drift:
     if not names:  # S is a sum of many weak ones
         strongest = int(its.m.mean(axis=1).argmax())
         names = [(its.features[strongest], bets.direction(its.m[strongest]), False)]
-    since = stream.since or (row.seq, row.at)
+    assert stream.began is not None
     top = its.features.index(names[0][0])
     return Drift(
-        row.seq, row.at, *since, flag.statistic, flag.threshold, tuple(names),
-        _moved_group(stream, top, its.seq - flag.since_row),
+        row.seq, row.at, stream.began, flag.statistic, flag.threshold, tuple(names),
+        _moved_group(its, top, its.seq - flag.since_row),
     )  # fmt: skip
 
 
-def _moved_group(stream: Stream, feature: int, studies: int) -> str | None:
+def _moved_group(its: State, feature: int, studies: int) -> str | None:
     """The group with the largest sqrt(n) |mean score| since the change; None where there is one alone or all agree."""
     scores: dict[str, list[float]] = {}
-    for name, row in stream.recent[-studies:]:
-        value = row[feature]
-        if value is not None:
-            scores.setdefault(name, []).append(value)
+    for group, z in zip(
+        its.scores_groups[-studies:].tolist(), its.scores[-studies:, feature].tolist(), strict=True
+    ):
+        if not np.isnan(z):
+            scores.setdefault(its.groups[group], []).append(z)
     if len(scores) < 2:
-        return next(iter(scores), None) if len(stream.groups) > 1 else None
+        return next(iter(scores), None) if len(its.groups) > 1 else None
     weight = {name: abs(float(np.mean(v))) * len(v) ** 0.5 for name, v in sorted(scores.items())}
     strongest = max(weight, key=weight.__getitem__)
     agree = all(abs(float(np.mean(v))) >= abs(float(np.mean(scores[strongest]))) / 2 for v in scores.values())

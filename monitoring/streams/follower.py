@@ -6,7 +6,7 @@ by a late row, and a follower that is killed anywhere begins again where its las
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
 from monitoring import flags, flags_store, sentences
@@ -181,12 +181,12 @@ def drift_flag(key: Key, drift: Drift, epoch: int, binding: tuple[str, int] | No
     of = its.groups.get(drift.group) if drift.group else None
     scanner = of.facts if of else (next(iter(its.groups.values())).facts if len(its.groups) == 1 else None)
     return Raised(
-        "drift", epoch, "", drift.seq, drift.since_seq, drift.since_at, drift.statistic, drift.threshold,
+        "drift", epoch, "", drift.seq, drift.since.seq, drift.since.at, drift.statistic, drift.threshold,
         [
             {"name": name, "direction": way, "certain": sure, "words": sentences.feature(name)}
             for name, way, sure in drift.features
         ],
-        {"group": drift.group, **(dict(scanner) if scanner else {})}, binding[0] if binding else None,
+        {"group": drift.group, "since": asdict(drift.since), **(scanner or {})}, binding[0] if binding else None,
         sentences.drift(key.sequence, drift, scanner), flags.WOULD_CHANGE,
     )  # fmt: skip
 
@@ -211,9 +211,10 @@ def judged(
     known = evidence_store.plain(evidence) | {"review_seq": evidence_store.last_review(conn, clinic_id, key)}
     flags_store.give(conn, clinic_id, stream_id, its.seq, verdict, known)
     if verdict.rule in HARM_RULES:
-        at = its.since or (its.seq, its.last_at)
+        since = feed.since(its)
+        at = (since.seq, since.at) if since else (its.seq, its.last_at)
         raised = Raised(
-            "harm", its.epoch, "", its.seq, at[0], at[1], evidence.e_harm, PROVEN, feed.facts(its)["moving"],
+            "harm", its.epoch, "", its.seq, *at, evidence.e_harm, PROVEN, feed.facts(its)["moving"],
             {"group": evidence.harm_group}, None, verdict.sentence, verdict.would_change,
         )  # fmt: skip
         flags.raise_or_update(conn, clinic_id, stream_id, raised, notify=notify)
@@ -232,7 +233,7 @@ def assembled(conn: Conn, clinic_id: UUID, key: Key, its: Stream) -> Evidence:
         since_model_change=its.n if evidence_store.follows_another(conn, clinic_id, key) else None,
         statistic=its.statistic, threshold=its.threshold, watching=its.watching, flagged=flagged,
     )  # fmt: skip
-    since = its.since[0] if flagged and its.since else its.flagged_seq
+    since = its.began.seq if its.began else its.flagged_seq
     reviews = evidence_store.reviews(conn, clinic_id, key, evidence_store.epoch_began(conn, clinic_id, key))
     return with_reviews(drift, reviews, since)
 

@@ -12,7 +12,7 @@ from monitoring.detect.ranks import Floats
 from monitoring.errors import StateDamaged
 from monitoring.judge import wealth
 
-FORM = "radfleet-stream-1"
+FORM = "radfleet-stream-2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,18 @@ class Group:
     first_seq: int
     first_at: str
     n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """When a change began, in feature sequences and times: the likeliest study, and the 90 % range around it."""
+
+    seq: int
+    at: str
+    low_seq: int
+    low_at: str
+    high_seq: int
+    high_at: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,10 +79,10 @@ class Stream:
     watching: bool = False
     """S reached h / 10 and has not fallen below h / 20 since."""
     flagged_seq: int | None = None
-    starts: Mapping[int, tuple[int, str]] = field(default_factory=dict)
-    """Row of the detector -> its feature sequence and time, for the rows at which evidence began."""
-    recent: tuple[tuple[str, tuple[float | None, ...]], ...] = ()
-    """The latest scores by scanner group, oldest first: they name the group that moved."""
+    began: Began | None = None
+    """Since when, as it was known at the flag."""
+    moments: tuple[tuple[int, str], ...] = ()
+    """Feature sequence and time of the latest rows that the detector holds scores of, oldest first."""
     gaps: tuple[float, ...] = wealth.NOTHING
     """Sums of the bets that watched features go missing more often than they may, in studies like S."""
 
@@ -78,14 +90,6 @@ class Stream:
     def statistic(self) -> float:
         """S, in studies; 0 while the reference is collected."""
         return self.detector.statistic if self.detector else 0.0
-
-    @property
-    def since(self) -> tuple[int, str] | None:
-        """Feature sequence and time at which the strongest evidence began."""
-        if self.detector is None or not self.detector.m.any():
-            return None
-        best = np.unravel_index(int(self.detector.m.argmax()), self.detector.m.shape)
-        return self.starts.get(int(self.detector.start[best]))
 
 
 def to_bytes(stream: Stream) -> bytes:
@@ -106,8 +110,8 @@ def from_bytes(data: bytes) -> Stream:
             "groups": {name: Group(**group) for name, group in head["groups"].items()},
             "collecting": tuple(_row(row) for row in head["collecting"]),
             "unknown": tuple(head["unknown"]),
-            "starts": {int(row): (int(seq), str(at)) for row, (seq, at) in head["starts"].items()},
-            "recent": tuple((group, tuple(scores)) for group, scores in head["recent"]),
+            "began": Began(**head["began"]) if head["began"] else None,
+            "moments": tuple((int(seq), str(at)) for seq, at in head["moments"]),
             "gaps": tuple(head["gaps"]),
         }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -119,7 +123,7 @@ _FIELDS = tuple(sorted(set(Stream.__dataclass_fields__) - {"detector"}))
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Row | Group):
+    if isinstance(value, Row | Group | Began):
         return {name: _plain(getattr(value, name)) for name in type(value).__dataclass_fields__}
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}

@@ -37,6 +37,11 @@ def e_value(bet: str, w: float, n: int) -> float:
     raise AssertionError(bet)
 
 
+def mixed(log_e: float, share: float) -> float:
+    """Log of the evidence when it counts with this share, and with the rest nothing happened."""
+    return log(1 - share + share * exp(log_e)) if log_e < 600 else log(share) + log_e
+
+
 @dataclass
 class Slow:
     """One stream: every row that it ever saw, and what it thought after each."""
@@ -64,7 +69,8 @@ class Slow:
         self.phi = [min(max(0.5 * r + 0.5 * median(raw), 0.0), 0.8) for r in raw]
         self.z = [next((s for s in reversed(scores[f]) if s is not None), 0.0) for f in scores]
         self.sums = {(f, b): 0.0 for f in scores for b in BETS}
-        self.logs: dict[tuple[int, str], list[tuple[int, float]]] = {key: [] for key in self.sums}
+        self.first_z = list(self.z)
+        self.scores: dict[tuple[int, int], float] = {}
         self.ranked: list[int] = []
 
     def _values(self, group: str, f: int) -> list[float]:
@@ -104,11 +110,10 @@ class Slow:
         u = uniform(str(number), self.features[f], self.epoch)
         z = quantile((below + u * (1 + equal)) / (len(values) + 1))
         w = (z - self.phi[f] * self.z[f]) / sqrt(1 - self.phi[f] ** 2)
-        self.z[f] = z
+        self.z[f] = self.scores[number, f] = z
         for bet in BETS:
             e = e_value(bet, w, len(values))
             self.sums[f, bet] = min((self.sums[f, bet] + 1) * e, 1e12)
-            self.logs[f, bet].append((number, log(e)))
 
     def _judge(self, number: int) -> None:
         statistic = self.statistics[-1]
@@ -120,22 +125,78 @@ class Slow:
             if len(its) < 400:
                 its.append(joining)
 
-    def _since(self, key: tuple[int, str], number: int) -> int:
-        """The first row after the last at which the running sum of logs, kept above 0, was 0."""
-        total, zero = 0.0, self.begun - 1
-        logs = dict(self.logs[key])
-        for row in range(self.begun, number + 1):
-            total = max(0.0, total + logs.get(row, 0.0))
-            zero = row if total == 0.0 else zero
-        return zero + 1
+    def _scored(self, number: int) -> dict[tuple[int, int], tuple[float, int]]:
+        """(row, feature) -> whitened score and size of its reference, of the latest 200 rows up to ``number``."""
+        found = {}
+        for f in range(len(self.features)):
+            before = self.first_z[f]
+            for row in range(self.begun, number + 1):
+                z = self.scores.get((row, f))
+                if z is None:
+                    continue
+                if row > number - 200:
+                    w = (z - self.phi[f] * before) / sqrt(1 - self.phi[f] ** 2)
+                    found[row, f] = (w, len(self._values(self.groups[row], f)))
+                before = z
+        return found
+
+    def _since(self, number: int) -> tuple[int, int, int]:
+        """The likeliest row of the change and its 90 % range."""
+        scored, width = self._scored(number), len(self.features)
+        rows = sorted({row for row, _ in scored})
+        own: dict[tuple[int, int], float] = {}
+        for f in range(width):
+            sums = dict.fromkeys(BETS, 0.0)
+            for row in reversed(rows):
+                if (row, f) in scored:
+                    for bet in BETS:
+                        sums[bet] += log(e_value(bet, *scored[row, f]))
+                own[row, f] = log(sum(exp(s - max(sums.values())) for s in sums.values()) / 7) + max(
+                    sums.values()
+                )
+        moved = {key: mixed(value, 1 / width) for key, value in own.items()}
+        together = {row: sum(moved[row, f] for f in range(width)) for row in rows}
+        best = max(rows, key=together.__getitem__)
+        sure = [exp(own[best, f] - moved[best, f]) / width for f in range(width)]
+        shared = self._shared(scored, best, number, sure)
+        weight = {row: exp((together[row] - together[best]) / shared) for row in rows}
+        total, low, high = 0.0, 0, 0
+        for row in reversed(
+            rows
+        ):  # from behind, so that the last one set is the first that reaches the share
+            above = 1 - total / sum(weight.values())
+            low, high = (row if above >= 0.05 else low), (row if above >= 0.95 else high)
+            total += weight[row]
+        return best, min(low, best), max(high, best)
+
+    def _shared(
+        self, scored: dict[tuple[int, int], tuple[float, int]], best: int, number: int, sure: Sequence[float]
+    ) -> float:
+        """Variance of the moved features' sum, over that of features that go their own ways."""
+        unit: dict[tuple[int, int], float] = {}
+        sides = []
+        for f, certain in enumerate(sure):
+            mine = {row: w for (row, g), (w, _) in scored.items() if g == f}
+            after = [w for row, w in mine.items() if row >= best]
+            shift = sum(after) / max(len(after), 1)
+            rest = {row: w - (shift if row >= best else 0.0) for row, w in mine.items()}
+            size = sqrt(max(sum(r * r for r in rest.values()), 1e-12))
+            sides.append(certain * ((shift > 0) - (shift < 0)))
+            unit |= {(row, f): sides[f] * r / size for row, r in rest.items()}
+        sums = [
+            sum(unit.get((row, f), 0.0) for f in range(len(sure))) for row in range(self.begun, number + 1)
+        ]
+        alone = sum(s * s for s in sides)
+        return max(1.0, sum(s * s for s in sums) / alone) if alone > 0 else 1.0
 
     def _flag(self, number: int) -> dict[str, object]:
         own = [sum(self.sums[f, b] for b in BETS) / len(BETS) for f in range(len(self.features))]
         moved = {f for f in range(len(own)) if own[f] >= self.h / 2}
-        best = max(self.sums, key=self.sums.__getitem__)
+        since, low, high = self._since(number)
         return {
             "row": number,
-            "since_row": self._since(best, number),
+            "since_row": since,
+            "since_range": (low, high),
             "features": {self.features[f] for f in moved},
             "direction": {self.features[f]: self._direction(f) for f in moved},
         }
