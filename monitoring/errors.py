@@ -1,6 +1,6 @@
 """Every failure of monitoring by name; how each door answers them stands in registry.core.errors."""
 
-from registry.core.errors import Conflict, Invalid, NotFound
+from registry.core.errors import Conflict, Invalid, NotFound, Unmet
 
 
 class StateDamaged(Invalid):
@@ -135,3 +135,42 @@ class StreamUnknown(NotFound):
 
     code = "monitoring.stream_unknown"
     cure = "Show the clinic's streams with radfleet monitor explain CLINIC."
+
+
+class ContractImpossible(Invalid):
+    """No version could keep this contract."""
+
+    code = "monitoring.contract_impossible"
+    why = "A contract that nothing can keep calls every clinic harmed; one that bounds nothing calls none."
+    cure = "Give --dice above --margin and at most 1, and no more than two readers of the same study reach."
+
+
+class ContractThin(Unmet):
+    """Too few reviews to take a reference Dice from."""
+
+    code = "monitoring.contract_thin"
+    why = "A bound out of a few reviews would be their luck."
+    cure = "Give --dice with the figure that was agreed, or read more of what radfleet review next lists."
+
+
+class SourceUnknown(Invalid):
+    """A reference Dice comes from nowhere else."""
+
+    code = "monitoring.source_unknown"
+    cure = "Give either --dice, or --from with acceptance, fleet or card."
+
+
+class ContractUnknown(NotFound):
+    """No contract holds there."""
+
+    code = "monitoring.contract_unknown"
+    why = "Without a contract no review can say that results are worse."
+    cure = "Set one with radfleet monitor contract set."
+
+
+class PolicyUnfit(Invalid):
+    """A clinic cannot be watched so."""
+
+    code = "monitoring.policy_unfit"
+    why = "Rates lie between 0 and 1; studies a day, flags a year and times are above 0."
+    cure = "Give numbers as they are in practice; radfleet monitor policy list shows the present ones."

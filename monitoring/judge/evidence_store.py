@@ -1,10 +1,13 @@
-"""What a verdict reads besides the stream itself: earlier versions, and the published reviews."""
+"""What a verdict reads besides the stream itself, and what it asks for: reviews, draws, ends of studies, holds."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from monitoring.judge.harm import Review
+from monitoring.judge.audits import Draw, Standing
+from monitoring.judge.harm import Review, loss_of
 from monitoring.judge.verdict import Evidence
 from monitoring.streams import groups
 from monitoring.streams.streams_store import Key
@@ -37,25 +40,96 @@ def epoch_began(conn: Conn, clinic_id: UUID, key: Key) -> int:
 def plain(its: Evidence) -> dict[str, Any]:
     """The evidence as JSON for those who read the verdict."""
     found = asdict(its)
-    return found | {"gates": list(its.gates), "drifted": its.drifted}
+    return found | {"gates": list(its.gates), "drifted": its.drifted, "suspected": its.suspected}
 
 
-# A reader who drew before seeing our mask is as near to a random sample as is recorded; others picked what they edited.
+# Evidence are studies that were drawn before they were read; their labels belong to this version's answers alone.
 REVIEWS = """
-select r.seq, coalesce(r.feature_seq, 0) as study_seq, r.profile, 1 - r.dice as loss, r.blinded as random
+select r.seq, coalesce(r.feature_seq, 0) as study_seq, r.profile, r.dice, r.study_id, r.decision, r.blinded,
+  r.recalibrated, r.between_readers, coalesce(a.chosen and r.at >= a.drawn_at, false) as random
 from serving.review_v r
+left join monitoring.audit a on a.clinic_id = r.clinic_id and a.stream_id = %(stream_id)s and a.study_id = r.study_id
 where r.clinic_id = %(clinic_id)s and r.task = %(task)s and r.digest = %(digest)s and r.feature_seq > %(after)s
   and coalesce(r.profile ->> 'sequence_class', 'UNKNOWN') = %(sequence)s order by r.seq limit 10000"""
 
 
-def reviews(conn: Conn, clinic_id: UUID, key: Key, after: int) -> list[Review]:
+def reviews(conn: Conn, clinic_id: UUID, stream_id: UUID, key: Key, after: int) -> list[Review]:
     """Reviews of the stream's studies whose feature row is later than ``after``, in the order of the reviews."""
+    values = {"clinic_id": clinic_id, "stream_id": stream_id, "after": after, **asdict(key)}
     return [
-        Review(int(seq), int(study_seq), groups.name(groups.facts(profile or {})), loss, bool(random))
-        for seq, study_seq, profile, loss, random in conn.execute(
-            REVIEWS, {"clinic_id": clinic_id, "after": after, **asdict(key)}
+        Review(
+            int(seq), int(study_seq), groups.name(groups.facts(profile or {})), loss_of(decision, dice), bool(random),
+            str(study), decision, bool(blinded),
+            {float(step): float(its) for step, its in ladder.items()} if ladder else None, between,
         )
+        for seq, study_seq, profile, dice, study, decision, blinded, ladder, between, random in conn.execute(
+            REVIEWS, values
+        )
+    ]  # fmt: skip
+
+
+SINCE = """
+select since_seq from monitoring.flag
+where clinic_id = %(clinic_id)s and stream_id = %(stream_id)s and kind = 'drift' and epoch = %(epoch)s"""
+
+
+def drift_since(conn: Conn, clinic_id: UUID, stream_id: UUID, epoch: int) -> int | None:
+    """The feature row since which the epoch's flag of drift says that things moved; fixed when it was raised."""
+    row = conn.execute(SINCE, {"clinic_id": clinic_id, "stream_id": stream_id, "epoch": epoch}).fetchone()
+    return int(row[0]) if row else None
+
+
+# Of the clinic, because a study that is refused has no version. Studies of a clinic's past were answered by nobody.
+ENDED = """
+select state in ('rejected', 'dead') as failed, finished_at - last_at > %(late_after)s as late from serving.study_v
+where clinic_id = %(clinic_id)s and finished_at > now() - interval '90 days' and state <> 'past'
+order by finished_at, study_id limit 10000"""
+
+
+def ended(conn: Conn, clinic_id: UUID, late_after: timedelta) -> list[tuple[bool, bool]]:
+    """Of each study that ended in 90 days, in order: whether it failed, and whether it took longer than may be."""
+    return [
+        (bool(failed), bool(late))
+        for failed, late in conn.execute(ENDED, {"clinic_id": clinic_id, "late_after": late_after})
     ]
+
+
+STANDING = """
+select rule, seq, evidence -> 'labels', evidence -> 'suspected' from monitoring.verdict_v
+where clinic_id = %(clinic_id)s and stream_id = %(stream_id)s"""
+
+
+def standing(conn: Conn, clinic_id: UUID, stream_id: UUID, flagged_seq: int | None) -> Standing:
+    """What the verdict that holds says about how much should be read."""
+    row = conn.execute(STANDING, {"clinic_id": clinic_id, "stream_id": stream_id}).fetchone()
+    if row is None:
+        return Standing()
+    about_drift = flagged_seq is not None and row[1] >= flagged_seq
+    return Standing(int(row[0]), int(row[2] or 0), suspected=bool(row[3]), answers_drift=about_drift)
+
+
+ADD_AUDIT = """
+insert into monitoring.audit(clinic_id, stream_id, study_id, seq, chance, draw, why, blinded, twice)
+values (%(clinic_id)s, %(stream_id)s, %(study_id)s, %(seq)s, %(chance)s, %(draw)s, %(why)s, %(blinded)s, %(twice)s)"""
+
+
+def add_draws(conn: Conn, clinic_id: UUID, stream_id: UUID, draws: Sequence[tuple[int, str, Draw]]) -> None:
+    """Write down what was drawn of each study: feature row, study, draw."""
+    base = {"clinic_id": clinic_id, "stream_id": stream_id}
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            ADD_AUDIT, [base | {"seq": seq, "study_id": study} | asdict(its) for seq, study, its in draws]
+        )
+
+
+ASK_HOLD = """
+insert into monitoring.hold_request(clinic_id, stream_id, epoch, reason)
+values (%(clinic_id)s, %(stream_id)s, %(epoch)s, %(reason)s) on conflict do nothing"""
+
+
+def ask_hold(conn: Conn, clinic_id: UUID, stream_id: UUID, epoch: int, reason: str) -> None:
+    """Ask registry to stop delivery of the stream's version at this clinic, once an epoch."""
+    conn.execute(ASK_HOLD, {"clinic_id": clinic_id, "stream_id": stream_id, "epoch": epoch, "reason": reason})
 
 
 # Streams of which a review came since their verdict was given: a verdict must not wait for the next study.

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from monitoring.detect.detector import LEAST, WATCH
+from monitoring.judge.counts import Count
 
 PROVEN: Final = 20.0
 """Odds of 20 to 1."""
@@ -49,6 +50,8 @@ class Contract:
     margin: float
     people: int
     source: str
+    version: int = 0
+    """Its number in the clinic's history; 0 where nobody set one and the version's card speaks."""
 
     @property
     def loss(self) -> float:
@@ -77,11 +80,22 @@ class Evidence:
     """S reached h in this epoch; that stays until a person or a promotion begins the next."""
     e_harm: float = 1.0
     e_ok: float = 1.0
+    confirmed: bool = False
+    """Results keep the contract: E_ok reached 20 and has not fallen below 5 since, and blinded reviews do not speak
+    against it. A reader who sees our mask is drawn to it, so open reviews alone confirm nothing."""
     e_bad: float = 1.0
     """Odds that a recalibration would not bring the contract back; 1 while none was tried."""
     e_fix: float = 1.0
     labels: int = 0
-    """Reviews of randomly chosen studies that gave a Dice."""
+    """Reviews of drawn studies since the drift, or since harm was suspected; without either, since the epoch began."""
+    all_labels: int = 0
+    """Reviews of drawn studies since the epoch began."""
+    blinded: int = 0
+    """How many of ``labels`` a reader drew before seeing our mask."""
+    counts: tuple[Count, ...] = ()
+    """What readers decide and what becomes of studies, each with its own odds."""
+    policy: int = 0
+    """The version of the clinic's policy; 0 where nobody set one."""
     harm_group: str | None = None
     """The scanner group that the harm is named to, ``all``, or None while it cannot be named."""
     group_labels: int = 0
@@ -91,6 +105,16 @@ class Evidence:
     def drifted(self) -> bool:
         """Drift is flagged."""
         return self.flagged or self.statistic >= self.threshold
+
+    @property
+    def suspected(self) -> bool:
+        """Reviews speak against the contract: more of the studies should be read."""
+        return self.e_harm >= SUSPECTED or any(its.name in ("reject", "edit") for its in self.counts_beyond)
+
+    @property
+    def counts_beyond(self) -> tuple[Count, ...]:
+        """Counts that are beyond what was accepted. Failures are a gate and stand there."""
+        return tuple(its for its in self.counts if its.beyond and its.name != "failure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +219,7 @@ def _size(statistic: float) -> str:
 
 
 def _drift(its: Evidence) -> Verdict | None:
-    if not its.drifted or its.e_ok >= PROVEN:
+    if not its.drifted or its.confirmed:
         return None
     return Verdict(
         Word.WATCH, 7,
@@ -207,26 +231,28 @@ def _drift(its: Evidence) -> Verdict | None:
 
 def _watch(its: Evidence) -> Verdict | None:
     drifting = not its.drifted and (its.watching or its.statistic >= its.threshold / WATCH)
-    if not drifting and its.e_harm < SUSPECTED:
+    what = []
+    if its.e_harm >= SUSPECTED:
+        what.append(f"reviews speak against the contract by odds of {its.e_harm:.0f} to 1")
+    what += [count.sentence for count in its.counts_beyond]
+    if drifting:
+        what.append(f"the drift statistic stands at {_size(its.statistic)} of {its.threshold:.0f}")
+    if not what:
         return None
-    what = (
-        f"the drift statistic stands at {_size(its.statistic)} of {its.threshold:.0f}" if drifting
-        else f"reviews speak against the contract by odds of {its.e_harm:.0f} to 1"
-    )  # fmt: skip
     return Verdict(
-        Word.WATCH, 8, f"Watch: {what}.", "Nothing yet but the list.",
-        f"S below {its.threshold / WATCH / 2:.0f}" if drifting else "more reviews",
+        Word.WATCH, 8, f"Watch: {', and '.join(what)}.",
+        "Nothing yet but the list." if drifting and len(what) == 1 else "Go on reading what is drawn.",
+        f"S below {its.threshold / WATCH / 2:.0f}" if drifting and len(what) == 1 else "more reviews",
     )  # fmt: skip
 
 
 def _healthy(its: Evidence) -> Verdict:
-    confirmed = its.e_ok >= PROVEN
     if its.drifted:  # and confirmed, or row 7 had matched
         return Verdict(
             Word.HEALTHY, 9, f"The drift is benign: results keep the contract by odds of {its.e_ok:.0f} to 1, from "
             f"{its.labels} reviews.", "Offer a new reference.", "reviews below the contract",
         )  # fmt: skip
-    if confirmed:
+    if its.confirmed:
         return Verdict(
             Word.HEALTHY, 9, f"Confirmed healthy by {its.labels} reviews (odds {its.e_ok:.0f} to 1).", "Nothing.",
             "drift, or reviews below the contract",

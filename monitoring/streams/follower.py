@@ -12,10 +12,8 @@ from uuid import UUID
 from monitoring import flags, flags_store, sentences
 from monitoring.errors import StateDamaged
 from monitoring.flags_store import Raised
-from monitoring.judge import contract, evidence_store
-from monitoring.judge.harm import with_reviews
-from monitoring.judge.verdict import PROVEN, Contract, Evidence, Verdict, judge
-from monitoring.judge.wealth import mean
+from monitoring.judge import audits, evidence_store
+from monitoring.judge.judging import judged
 from monitoring.streams import epochs, feed, groups, streams_store
 from monitoring.streams.feed import Arrival, Drift, Step
 from monitoring.streams.state import Row, Stream, from_bytes
@@ -24,8 +22,8 @@ from registry.core.db import Conn, Database
 from registry.core.logs import log
 
 BATCH = 200
-HARM_RULES = (3, 4, 5, 6)
-"""Rows of the verdict table in which harm is proven: a person is told, whether the remedy is known or not."""
+COUNTED = ("reference", "ranked", "learning", "new_group")
+"""Outcomes of rows whose study is new here: each is drawn for reading, or not."""
 
 
 @dataclass(slots=True)
@@ -40,6 +38,8 @@ class _Open:
     drifts: list[tuple[int, Drift, tuple[str, int] | None]] = field(default_factory=list)
     arrivals: list[tuple[int, Arrival, tuple[str, int] | None]] = field(default_factory=list)
     again: int = 0
+    standing: audits.Standing = field(default_factory=audits.Standing)
+    draws: list[tuple[int, str, audits.Draw]] = field(default_factory=list)
 
 
 class Follower:
@@ -111,6 +111,7 @@ class Follower:
                 streams_store.add_observations(conn, clinic_id, one.stream_id, one.observations)
                 epochs.save(conn, clinic_id, one.stream_id, one.its)
                 self._flag(conn, clinic_id, one)
+                evidence_store.add_draws(conn, clinic_id, one.stream_id, one.draws)
                 judged(conn, clinic_id, one.stream_id, one.key, one.its, notify=self._notify)
             streams_store.move(conn, clinic_id, rows[-1][1].seq)
         return len(rows)
@@ -131,7 +132,8 @@ class Follower:
                 epoch = epochs.next_by_binding(conn, clinic_id, key, row, one.its, h)
                 streams_store.add_epoch(conn, clinic_id, one.stream_id, epoch)
                 one.its = feed.restarted(one.its, epoch.epoch, epoch.threshold, fresh=True)
-            _note(one, row, feed.feed(one.its, row, again=row.study in one.seen))
+            reading = _chance(one, row)
+            _note(one, row, feed.feed(one.its, row, again=row.study in one.seen), reading)
         return opened.values()
 
     def _flag(self, conn: Conn, clinic_id: UUID, one: _Open) -> None:
@@ -151,16 +153,29 @@ def _opened(
 ) -> _Open:  # fmt: skip
     if known:
         stream_id, state = known
-        return _Open(stream_id, key, from_bytes(state), {study for at, study in seen if at == stream_id})
+        its = from_bytes(state)
+        standing = evidence_store.standing(conn, clinic_id, stream_id, its.flagged_seq)
+        return _Open(stream_id, key, its, {study for at, study in seen if at == stream_id}, standing=standing)
     stream_id = streams_store.add_stream(conn, clinic_id, key, row.seq)
     epoch = epochs.first(conn, clinic_id, key, row, h)
     streams_store.add_epoch(conn, clinic_id, stream_id, epoch)
     return _Open(stream_id, key, feed.new(1, h, epoch.from_seq), set())
 
 
-def _note(one: _Open, row: Row, step: Step) -> None:
+def _chance(one: _Open, row: Row) -> tuple[float, str]:
+    """With which chance this study is read, from what is known before it."""
+    group = one.its.groups.get(groups.name(row.group))
+    beside = (
+        None if one.its.detector is None else group.n if group else 0
+    )  # while a reference is made, all are new
+    return audits.chance(one.standing, drifting=one.its.flagged_seq is not None, group_studies=beside)
+
+
+def _note(one: _Open, row: Row, step: Step, reading: tuple[float, str]) -> None:
     flagged_before = one.its.flagged_seq is not None
     one.its = step.stream
+    if step.outcome in COUNTED:
+        one.draws.append((row.seq, row.study, audits.draw(*reading)))
     if step.outcome != "nothing":
         one.seen.add(row.study)
     one.observations.append(
@@ -200,44 +215,3 @@ def arrival_flag(
         {"group": arrival.name, "changed": {k: list(pair) for k, pair in arrival.changed.items()}, **arrival.facts},
         binding[0] if binding else None, sentences.arrival(key.sequence, arrival), flags.WOULD_CHANGE,
     )  # fmt: skip
-
-
-def judged(
-    conn: Conn, clinic_id: UUID, stream_id: UUID, key: Key, its: Stream, *, notify: Sequence[str]
-) -> Verdict:
-    """Give the stream its verdict from all that is stored, and raise a harm flag where harm is proven."""
-    evidence = assembled(conn, clinic_id, key, its)
-    verdict = judge(evidence)
-    known = evidence_store.plain(evidence) | {"review_seq": evidence_store.last_review(conn, clinic_id, key)}
-    flags_store.give(conn, clinic_id, stream_id, its.seq, verdict, known)
-    if verdict.rule in HARM_RULES:
-        since = feed.since(its)
-        at = (since.seq, since.at) if since else (its.seq, its.last_at)
-        raised = Raised(
-            "harm", its.epoch, "", its.seq, *at, evidence.e_harm, PROVEN, feed.facts(its)["moving"],
-            {"group": evidence.harm_group}, None, verdict.sentence, verdict.would_change,
-        )  # fmt: skip
-        flags.raise_or_update(conn, clinic_id, stream_id, raised, notify=notify)
-    return verdict
-
-
-def assembled(conn: Conn, clinic_id: UUID, key: Key, its: Stream) -> Evidence:
-    """All that the verdict on a stream is made of."""
-    promised: Contract | None = streams_store.contract(conn, clinic_id, key.task, key.sequence)
-    promised = promised or contract.of_card(streams_store.card(conn, key.digest))
-    gaps = mean(its.gaps)
-    gates = (f"features are missing too often ({_worst(its)})",) if gaps >= its.threshold else ()
-    flagged = its.flagged_seq is not None
-    drift = Evidence(
-        reference={g["name"]: g["reference"] for g in feed.facts(its)["groups"]}, contract=promised, gates=gates,
-        since_model_change=its.n if evidence_store.follows_another(conn, clinic_id, key) else None,
-        statistic=its.statistic, threshold=its.threshold, watching=its.watching, flagged=flagged,
-    )  # fmt: skip
-    since = its.began.seq if its.began else its.flagged_seq
-    reviews = evidence_store.reviews(conn, clinic_id, key, evidence_store.epoch_began(conn, clinic_id, key))
-    return with_reviews(drift, reviews, since)
-
-
-def _worst(its: Stream) -> str:
-    names = sorted(its.missing, key=lambda name: (-its.missing[name], name))[:3]
-    return ", ".join(f"{sentences.feature(name)} in {its.missing[name]} of {its.n}" for name in names)

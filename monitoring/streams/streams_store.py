@@ -10,7 +10,6 @@ from uuid import UUID
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from monitoring.judge.verdict import Contract
 from monitoring.streams import groups
 from monitoring.streams.state import Row
 from registry.core.db import Conn
@@ -23,6 +22,16 @@ class Policy:
     per_day: float = 10.0
     budget: float = 1.0
     silent_after: timedelta = timedelta(days=3)
+    reject_max: float = 0.10
+    """Rates that are accepted, tolerance included; beyond them the bets speak (judge/counts)."""
+    edit_max: float = 0.90
+    failure_max: float = 0.10
+    late_max: float = 0.10
+    late_after: timedelta = timedelta(hours=1)
+    holds: bool = True
+    """Whether a verdict that says hold stops delivery."""
+    version: int = 0
+    """Its number in the clinic's history; 0: nobody set one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +183,8 @@ def streams(conn: Conn, clinic_id: UUID) -> list[Stored]:
 
 
 POLICY = """
-select per_day::float8, budget::float8, silent_after from monitoring.policy
+select per_day::float8, budget::float8, silent_after, reject_max::float8, edit_max::float8, failure_max::float8,
+  late_max::float8, late_after, holds, version from monitoring.policy
 where clinic_id = %(clinic_id)s order by version desc limit 1"""
 
 
@@ -182,19 +192,6 @@ def policy(conn: Conn, clinic_id: UUID) -> Policy:
     """The clinic's newest policy, or the first margins."""
     with conn.cursor(row_factory=class_row(Policy)) as cursor:
         return cursor.execute(POLICY, {"clinic_id": clinic_id}).fetchone() or Policy()
-
-
-CONTRACT = """
-select d_ref, margin, people, 'set by ' || set_by as source from monitoring.contract
-where clinic_id = %(clinic_id)s and task = %(task)s and sequence in (%(sequence)s, '*')
-order by sequence = '*', version desc limit 1"""
-
-
-def contract(conn: Conn, clinic_id: UUID, task: str, sequence: str) -> Contract | None:
-    """What a person promised the clinic for this task and sequence; ``*`` stands for every sequence."""
-    values = {"clinic_id": clinic_id, "task": task, "sequence": sequence}
-    with conn.cursor(row_factory=class_row(Contract)) as cursor:
-        return cursor.execute(CONTRACT, values).fetchone()
 
 
 CARD = "select card from registry.model_version where digest = %(digest)s"
