@@ -1,5 +1,6 @@
 """From instances on disk to everything that goes back: the one path that a served study and `study analyse` share."""
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from serving.results import findings as findings_v1
 from serving.results import preview, seg, source, sr
 from serving.results.answer import Answer
 from serving.results.objects import ResultObject
+from serving.reviews import ladder
 
 Trace = Callable[[str, dict[str, object]], None]
 Prepare = Callable[[Sequence[Path], Mapping[str, Any], Path], child.Prepared]
@@ -58,6 +60,8 @@ class Reply:
     runtime: str
     device: str
     seconds: Mapping[str, float]
+    probability: np.ndarray[Any, np.dtype[np.float16]] | None = None
+    """Of label 1; None where the engine keeps none."""
 
 
 class Engine(Protocol):
@@ -152,7 +156,13 @@ def _objects(
     mask = seg.build(who, volume, reply.mask, labels, origin)
     report = sr.build(who, document, mask, origin)
     picture = preview.build(who, volume, reply.mask, reply.brain, origin, document)
-    return mask, report, picture
+    return mask, report, picture, *_chance(reply, volume, package)
+
+
+def _chance(reply: Reply, volume: Volume, package: Package) -> tuple[ResultObject, ...]:
+    """The answer at other thresholds, kept for reviews and never delivered."""
+    data = None if reply.probability is None else ladder.keep(reply.probability, volume, package.model)
+    return () if data is None else (ResultObject("chance", "", "", data, hashlib.sha256(data).hexdigest()),)
 
 
 def product_version() -> str:

@@ -36,7 +36,9 @@ ANSWER_S_MAX = 300.0
 CONNECT_S_MAX = 60.0
 LINE_BYTES_MAX = 2**20
 FOR_EVER_S = 1e8
-_ARRAYS = {"mask": ("mask.npy", np.uint8), "brain": ("brain.npy", np.uint8)}
+_ARRAYS = {
+    "mask": ("mask.npy", np.uint8), "brain": ("brain.npy", np.uint8), "probability": ("probability.npy", np.float16),
+}  # fmt: skip
 
 
 class RayEngine:
@@ -108,6 +110,7 @@ def read_reply(fields: Mapping[str, Any], summary: Mapping[str, Any]) -> Reply:
         runtime=str(summary["runtime"]),
         device=str(summary["device"]),
         seconds=dict(summary["seconds"]),
+        probability=arrays["probability"],
     )
 
 

@@ -76,7 +76,8 @@ def record(conn: Conn, job: Job, outcome: Outcome) -> int:
     waiting = 0
     for made in outcome.objects:
         values = {
-            **base, "result_id": row[0], "kind": made.kind, "sop": made.SOPInstanceUID, "sop_class": made.SOPClassUID,
+            **base, "result_id": row[0], "kind": made.kind, "sop": made.SOPInstanceUID or None,
+            "sop_class": made.SOPClassUID or None,
             "path": made.path, "size": made.size, "sha256": made.sha256,
         }  # fmt: skip
         its_id = conn.execute(ADD_OBJECT, values).fetchone()

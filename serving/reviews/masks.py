@@ -95,14 +95,14 @@ def corrected(
     return _from_nifti(path, grid, labels, study_id), "nifti"
 
 
-def encode(labels: Labels, grid: Grid, study_id: str = "") -> bytes:
+def encode(labels: Labels, grid: Grid, study_id: str = "", level: int = 9) -> bytes:
     """``labels`` [I,J,K] of ``grid`` as packed NIfTI, the same bytes each time; ``study_id`` says whose it is."""
     import nibabel
 
     image = nibabel.Nifti1Image(labels, grid.affine)
     if study_id:
         image.header["descrip"] = (_OURS + study_id).encode()
-    return gzip.compress(image.to_bytes(), mtime=0)
+    return gzip.compress(image.to_bytes(), level, mtime=0)
 
 
 def decode(data: bytes, sha256: bytes) -> tuple[Labels, Affine]:

@@ -4,6 +4,7 @@ The clinic is given by the caller and every look-up runs in its transaction, so 
 not refused but unknown (promise P5).
 """
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from pydicom import dcmread
 from pydicom.config import disable_value_validation
 
 from registry.core.db import Conn, Database
+from registry.core.logs import log
 from registry.core.settings import Settings
 from serving.doors.filestore import Filestore
-from serving.results.errors import ObjectMissing
-from serving.reviews import masks, reviews_store
+from serving.results.errors import ObjectMissing, SourceUnreadable
+from serving.reviews import ladder, masks, reviews_store
 from serving.reviews.errors import (
+    KeptMaskDamaged,
     MaskNeeded,
     NotAnswered,
     NotePersonal,
@@ -27,8 +30,8 @@ from serving.reviews.errors import (
     ReviewUnknown,
     TaskUnclear,
 )
-from serving.reviews.lattice import Affine, Grid, Labels, agreement
-from serving.reviews.reviews_store import Answered, Kept, Review
+from serving.reviews.lattice import Affine, Grid, Labels, agreement, onto
+from serving.reviews.reviews_store import Answered, Kept, Review, Scored
 from serving.studies import studies_store
 from serving.studies.errors import StudyUnknown
 
@@ -81,12 +84,12 @@ def add(settings: Settings, db: Database, clinic_id: UUID, study_id: UUID, said:
         first = reviews_store.images(conn, clinic_id, study_id, None, 1)
     if said.note:
         _check_note(said.note, settings.store_dir / first[0])
-    kept = _keep(settings, db, clinic_id, of, said.mask) if said.mask else None
+    kept, scored = _read(settings, db, clinic_id, of, said)
     try:
         with db.tenant(clinic_id) as conn:
             review = reviews_store.add(
                 conn, clinic_id, of, kept, decision=said.decision, blinded=said.blinded, reader=said.reader,
-                minutes=said.minutes, note=said.note,
+                minutes=said.minutes, note=said.note, scored=scored,
             )  # fmt: skip
             detail = {
                 "decision": said.decision,
@@ -135,11 +138,7 @@ def corrected(settings: Settings, db: Database, clinic_id: UUID, review_id: UUID
         row = reviews_store.mask(conn, clinic_id, review_id)
     if row is None:
         raise ReviewUnknown("this clinic has no review with a mask of this id")
-    try:
-        data = (settings.store_dir / row[0]).read_bytes()
-    except OSError as error:
-        raise ObjectMissing(f"the mask of this review is not in the store ({type(error).__name__})") from None
-    return masks.decode(data, row[1])
+    return masks.decode(_bytes(settings, row[0]), row[1])
 
 
 def withdraw(db: Database, clinic_id: UUID, review_id: UUID, *, by: str, reason: str) -> Review:
@@ -162,11 +161,64 @@ def _delivered(settings: Settings, db: Database, clinic_id: UUID, of: Answered) 
     return masks.delivered(seg, [settings.store_dir / path for path in paths], of.labels)
 
 
-def _keep(settings: Settings, db: Database, clinic_id: UUID, of: Answered, mask: Path) -> Kept:
+def _read(
+    settings: Settings, db: Database, clinic_id: UUID, of: Answered, said: Said
+) -> tuple[Kept | None, Scored]:
+    """The reader's mask, kept and compared. Who accepts without drawing says that ours is theirs."""
+    if said.mask is None and (said.decision != "accept" or of.chance_path is None or of.seg_path is None):
+        return None, Scored()
+    if said.mask is None:
+        with contextlib.suppress(
+            ObjectMissing, SourceUnreadable
+        ):  # a decision is kept, whatever else is lost
+            ours, grid = _delivered(settings, db, clinic_id, of)
+            return None, Scored(_by_step(settings, of, ours, ours, grid))
+        return None, Scored()
     ours, grid = _delivered(settings, db, clinic_id, of)
     theirs, kind = masks.corrected(
-        mask, grid, of.labels, study_uid=of.StudyInstanceUID, study_id=str(of.study_id)
+        said.mask, grid, of.labels, study_uid=of.StudyInstanceUID, study_id=str(of.study_id)
     )
+    between = _between(settings, db, clinic_id, of, said.reader, theirs, grid)
+    scored = Scored(_by_step(settings, of, theirs, ours, grid), between)
+    return _keep(settings, clinic_id, of, ours, theirs, grid, kind), scored
+
+
+def _by_step(
+    settings: Settings, of: Answered, truth: Labels, ours: Labels, grid: Grid
+) -> dict[str, float] | None:
+    """Dice at other thresholds; None where no levels were kept, or they are lost: the review itself stands."""
+    if of.chance_path is None or of.chance_sha256 is None:
+        return None
+    try:
+        levels, affine = masks.decode(_bytes(settings, of.chance_path), of.chance_sha256)
+    except (ObjectMissing, KeptMaskDamaged) as error:
+        log().warning("levels lost", study_id=str(of.study_id), code=error.code)
+        return None
+    return ladder.dice_by_step(onto(levels, affine, grid), truth, ours, grid, of.task, of.parameters)
+
+
+def _between(
+    settings: Settings, db: Database, clinic_id: UUID, of: Answered, reader: str, theirs: Labels, grid: Grid
+) -> float | None:
+    """Dice with the first other reader's mask; None where nobody else drew one."""
+    with db.tenant(clinic_id) as conn:
+        row = reviews_store.first_mask(conn, clinic_id, of.result_id, reader)
+    if row is None:
+        return None
+    labels, affine = masks.decode(_bytes(settings, row[0]), row[1])
+    return agreement(onto(labels, affine, grid), theirs, [int(value) for value in of.labels], grid).dice
+
+
+def _bytes(settings: Settings, path: str) -> bytes:
+    try:
+        return (settings.store_dir / path).read_bytes()
+    except OSError as error:
+        raise ObjectMissing(f"a file of this study is not in the store ({type(error).__name__})") from None
+
+
+def _keep(
+    settings: Settings, clinic_id: UUID, of: Answered, ours: Labels, theirs: Labels, grid: Grid, kind: str
+) -> Kept:
     agreed = agreement(ours, theirs, [int(value) for value in of.labels], grid)
     store = Filestore(settings.store_dir)
     with store.create(clinic_id) as part:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from registry.core.db import Conn
 from serving.reviews.errors import ReviewExists
@@ -27,16 +28,21 @@ class Answered:
     labels: Mapping[str, Mapping[str, Any]]
     seg_path: str | None
     StudyInstanceUID: str
+    parameters: Mapping[str, Any]
+    chance_path: str | None
+    chance_sha256: bytes | None
 
 
 ANSWERED = """
 select distinct on (r.task) r.study_id, r.revision, r.task, r.id as result_id, r.digest,
   v.name || '@' || v.version as model, r.scanner_id, coalesce(v.model -> 'labels', '{}') as labels, o.path as seg_path,
-  s."StudyInstanceUID"
+  s."StudyInstanceUID", coalesce(v.model -> 'parameters', '{}') as parameters, p.path as chance_path,
+  p.sha256 as chance_sha256
 from serving.result r
 join serving.study s on s.clinic_id = r.clinic_id and s.id = r.study_id
 join registry.model_version v on v.digest = r.digest
 left join serving.result_object o on o.clinic_id = r.clinic_id and o.result_id = r.id and o.kind = 'seg'
+left join serving.result_object p on p.clinic_id = r.clinic_id and p.result_id = r.id and p.kind = 'chance'
 where r.clinic_id = %(clinic_id)s and r.study_id = %(study_id)s
 order by r.task, r.revision desc"""
 
@@ -82,6 +88,14 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """What else a reader's decision says: Dice by step of the threshold, Dice with the first reader's mask."""
+
+    recalibrated: Mapping[str, float] | None = None
+    between_readers: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Review:
     """One review as people read it. ``dice`` is None where no mask was given."""
 
@@ -106,17 +120,18 @@ COLUMNS = """r.id, c.slug as clinic, r.study_id, r.task, r.digest, r.decision, r
 ADD = f"""
 with r as (
   insert into serving.review(clinic_id, study_id, revision, task, result_id, digest, scanner_id, decision, blinded,
-    reader, minutes, note, dice, delivered_ml, corrected_ml, mask_kind, mask_path, mask_size, mask_sha256)
+    reader, minutes, note, dice, delivered_ml, corrected_ml, mask_kind, mask_path, mask_size, mask_sha256, recalibrated,
+    between_readers)
   values (%(clinic_id)s, %(study_id)s, %(revision)s, %(task)s, %(result_id)s, %(digest)s, %(scanner_id)s, %(decision)s,
     %(blinded)s, %(reader)s, %(minutes)s, %(note)s, %(dice)s, %(delivered_ml)s, %(corrected_ml)s, %(kind)s, %(path)s,
-    %(size)s, %(sha256)s)
+    %(size)s, %(sha256)s, %(recalibrated)s, %(between_readers)s)
   returning *)
 select {COLUMNS} from r join registry.clinic c on c.id = r.clinic_id"""  # noqa: S608 - our own column list
 
 
 def add(
     conn: Conn, clinic_id: UUID, of: Answered, kept: Kept | None, *, decision: str, blinded: bool, reader: str,
-    minutes: float | None, note: str,
+    minutes: float | None, note: str, scored: Scored | None = None,
 ) -> Review:  # fmt: skip
     """Record a review in the clinic's transaction. Raises ReviewExists."""
     values = {
@@ -125,6 +140,9 @@ def add(
         "blinded": blinded, "reader": reader, "minutes": minutes, "note": note,
         **{name: getattr(kept, name, None) for name in Kept.__dataclass_fields__},
     }  # fmt: skip
+    scored = scored or Scored()
+    values["recalibrated"] = Jsonb(dict(scored.recalibrated)) if scored.recalibrated else None
+    values["between_readers"] = scored.between_readers
     with conn.cursor(row_factory=class_row(Review)) as cursor:
         try:
             row = cursor.execute(ADD, values).fetchone()
@@ -180,6 +198,17 @@ KNOWN = "select mask_path from serving.review where clinic_id = %(clinic_id)s an
 def known_masks(conn: Conn, clinic_id: UUID, paths: Sequence[str]) -> set[str]:
     """Which of these store paths are masks of reviews, withdrawn ones too."""
     return {row[0] for row in conn.execute(KNOWN, {"clinic_id": clinic_id, "paths": list(paths)}).fetchall()}
+
+
+FIRST_MASK = """
+select mask_path, mask_sha256 from serving.review where clinic_id = %(clinic_id)s and result_id = %(result_id)s
+  and reader <> %(reader)s and mask_path is not null and withdrawn_at is null order by seq limit 1"""
+
+
+def first_mask(conn: Conn, clinic_id: UUID, result_id: UUID, reader: str) -> tuple[str, bytes] | None:
+    """(store path, sha256) of the first mask that somebody else than ``reader`` gave for an answer."""
+    values = {"clinic_id": clinic_id, "result_id": result_id, "reader": reader}
+    return conn.execute(FIRST_MASK, values).fetchone()
 
 
 MASK = """

@@ -28,6 +28,7 @@ MODEL = {
             "type": ["12738006", "SCT", "Brain"],
         }
     },
+    "parameters": {"threshold": 0.5},
 }
 
 
@@ -45,7 +46,8 @@ class SmallEngine:
         self.act()
         voxels = load_volume(volume_dir).voxels
         mask = (voxels > voxels.mean()).astype(np.uint8)
-        return Reply(mask, mask, {"brain_ml": 1.0}, (), self.digest, "numpy", "cpu", {})
+        chance = (0.9 * mask).astype(np.float16)
+        return Reply(mask, mask, {"brain_ml": 1.0}, (), self.digest, "numpy", "cpu", {}, chance)
 
 
 def _raise(error: RadfleetError) -> Callable[[], None]:
@@ -90,6 +92,7 @@ def test_an_answer_is_stored_whole_and_names_its_version(world: World, ready: UU
     assert _study(world) == ("done", None)
     assert world.sql("select digest, binding_seq from serving.result") == [(DIGEST_A, 1)]
     assert world.sql("select kind from serving.result_object order by kind") == [
+        ("chance",),
         ("preview",),
         ("seg",),
         ("sr",),
