@@ -71,7 +71,7 @@ def contract_set(
             conn, clinic_id, task, sequence, digest, d_ref=its.d_ref, margin=its.margin, people=its.people, by=by,
             reason=reason,
         )  # fmt: skip
-        judging.judge_again(conn, clinic_id, notify=bool(settings().webhook_url))
+        judging.judge_again(conn, clinic_id, notify=settings().channels())
     undo = "radfleet monitor contract set with the earlier figures, which contract list keeps"
     if as_json:
         show([_facts(replace(its, version=number)) | {"undo": undo}], as_json=True)
@@ -169,7 +169,7 @@ def policy_set(
         before = streams_store.policy(conn, clinic_id)
         its = replace(before, **{name: value for name, value in changes.items() if value is not None})
         number = contracts_store.add_policy(conn, clinic_id, its, by=by, reason=reason)
-        judging.judge_again(conn, clinic_id, notify=bool(settings().webhook_url))
+        judging.judge_again(conn, clinic_id, notify=settings().channels())
     undo = f"radfleet monitor policy set {clinic} with the earlier figures, which policy list keeps"
     if as_json:
         show([{"clinic": clinic, "version": number, "undo": undo}], as_json=True)

@@ -78,6 +78,70 @@ def review_list(
     show([_row(row) for row in rows], as_json=as_json, empty="no review yet: radfleet review add")
 
 
+@review.command("next")
+def review_next(clinic: OfClinic = None, limit: Limit = 10, as_: As = None, as_json: AsJson = False) -> None:
+    """Say which studies to read next and why: drawn ones first, which alone are evidence of harm."""
+    from registry import accounts, clinics
+    from serving.reviews import worklist
+
+    db = database(settings())
+    with db.system() as conn:
+        reader = accounts.actor(conn, accounts.Act.REVIEW, as_)
+        if clinic:
+            clinics.by_slug(conn, clinic)
+        rows = worklist.due(conn, clinic, reader, limit)
+    if as_json:
+        show([asdict(row) for row in rows], as_json=True)
+        return
+    table = [
+        {"clinic": row.clinic, "study": row.study_id, "task": row.task, "why": row.why,
+         "our mask": "draw first, it is not shown" if row.blinded else "radfleet review mask"}
+        for row in rows
+    ]  # fmt: skip
+    show(table, as_json=False, empty="nothing is due: no study was drawn that nobody has read")
+    if rows:
+        talk(f"next: {rows[0].command}")
+
+
+@review.command("import")
+def review_import(
+    table: Annotated[
+        Path, typer.Argument(help="CSV with a header; see --help of review add.", metavar="FILE")
+    ],
+    clinic: Annotated[str, typer.Option(help="The clinic whose studies these are.", show_default=False)],
+    as_: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record many reviews (columns study, decision, reader, mask, blinded, minutes, note, task, version).
+
+    Good lines are recorded, bad ones are named with their line number; exit 6 when a line was refused.
+    """
+    from registry import accounts, clinics
+    from registry.core.errors import FAMILIES
+    from serving.reviews import importing
+
+    db = database(settings())
+    with db.system() as conn:
+        by = accounts.actor(conn, accounts.Act.REVIEW, as_)
+        clinic_id = clinics.by_slug(conn, clinic).id
+
+    def reader(name: str) -> str:
+        with db.system() as conn:
+            return accounts.actor(conn, accounts.Act.REVIEW, name)
+
+    lines = importing.load(settings(), db, clinic_id, table, by, reader=reader)
+    bad = [line for line in lines if line.error]
+    rows = [
+        {"line": line.number, "study": line.study, "review": line.review.id if line.review else None,
+         "dice": line.review.dice if line.review else None, "code": line.error.code if line.error else None,
+         "what": line.error.what if line.error else None, "cure": line.error.cure_text if line.error else None}
+        for line in (lines if as_json else bad)
+    ]  # fmt: skip
+    show(rows, as_json=as_json, empty="no line was refused")
+    talk(f"{len(lines) - len(bad)} of {len(lines)} reviews recorded, {len(bad)} refused")
+    raise typer.Exit(FAMILIES["unmet"].exit if bad else 0)
+
+
 @review.command("withdraw")
 def review_withdraw(
     review_id: Annotated[
@@ -112,7 +176,7 @@ def review_mask(
     task: Task = None,
     clinic: OfClinic = None,
 ) -> None:
-    """Write the delivered mask as NIfTI: the file to correct and to give back to review add."""
+    """Write the delivered mask as NIfTI: the file to correct and to give back to review add. Raises StillBlind."""
     from serving.reviews import masks, reviews
     from serving.reviews.errors import ReviewUnfit
 

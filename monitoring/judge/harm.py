@@ -146,12 +146,14 @@ def _named(reviews: Sequence[Review], m: float) -> tuple[str | None, int]:
 
     The last naming stands: harm that was named is not unnamed by good days that follow.
     """
-    of: dict[str, list[float]] = {}
+    total: dict[str, float] = {}
+    of: dict[str, int] = {}
     named: str | None = None
-    for review in reviews:
-        of.setdefault(review.group, []).extend(_losses([review]))
-        means = {g: sum(x) / len(x) for g, x in sorted(of.items()) if len(x) >= GROUP_LABELS_LEAST}
+    for review, loss in zip(reviews, _losses(reviews), strict=True):
+        total[review.group] = total.get(review.group, 0.0) + loss
+        of[review.group] = of.get(review.group, 0) + 1
+        means = {g: total[g] / n for g, n in sorted(of.items()) if n >= GROUP_LABELS_LEAST}
         if means and max(means.values()) > m:
             every = min(means.values()) > m and len(means) == len(of)
             named = ALL if every else max(means, key=means.__getitem__)
-    return named, 0 if named is None else len(reviews) if named == ALL else len(of[named])
+    return named, 0 if named is None else len(reviews) if named == ALL else of[named]

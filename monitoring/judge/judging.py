@@ -1,5 +1,6 @@
 """One stream's verdict from all that is stored of it, and what follows from it: a flag, a request to stop delivery."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from monitoring import flags, flags_store, sentences
@@ -19,7 +20,9 @@ HARM_RULES = (3, 4, 5, 6)
 """Rows of the verdict table in which harm is proven: a person is told, whether the remedy is known or not."""
 
 
-def judged(conn: Conn, clinic_id: UUID, stream_id: UUID, key: Key, its: Stream, *, notify: bool) -> Verdict:
+def judged(
+    conn: Conn, clinic_id: UUID, stream_id: UUID, key: Key, its: Stream, *, notify: Sequence[str]
+) -> Verdict:
     """Give the stream its verdict, raise a harm flag where harm is proven, ask for a hold where the table says so.
 
     Needs monitoring's writing transaction.
@@ -41,7 +44,7 @@ def judged(conn: Conn, clinic_id: UUID, stream_id: UUID, key: Key, its: Stream, 
     return verdict
 
 
-def judge_again(conn: Conn, clinic_id: UUID, *, notify: bool) -> None:
+def judge_again(conn: Conn, clinic_id: UUID, *, notify: Sequence[str]) -> None:
     """Judge every stream of a clinic by what was just set. Needs monitoring's writing transaction."""
     streams_store.lock(conn, clinic_id)
     for one in streams_store.streams(conn, clinic_id):

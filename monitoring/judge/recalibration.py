@@ -10,27 +10,29 @@ from typing import Final
 
 FIT_LEAST: Final = 5
 """Earlier reviews that a fit needs; until then nothing is tried and nothing is claimed."""
-FIT_MOST: Final = 60
 Ladder = Mapping[float, float]
 """Step of the threshold in logits -> Dice of the study at that threshold."""
 
 
-def fit(earlier: Sequence[Ladder]) -> float:
-    """The step with the best mean Dice over ``earlier``, of equals the smallest move; 0 where they share no step."""
-    steps = sorted(set.intersection(*(set(ladder) for ladder in earlier)), key=lambda step: (abs(step), step))
-    return max(steps, key=lambda step: sum(ladder[step] for ladder in earlier), default=0.0)
-
-
 def losses(ladders: Sequence[Ladder | None]) -> list[float | None]:
-    """The loss 1 - Dice of each review under the g of those before it; None where nothing could be tried."""
-    earlier: list[Ladder] = []
+    """The loss 1 - Dice of each review under the g of those before it; None where nothing could be tried.
+
+    g is the step with the best mean Dice so far, of equals the smallest move; steps that a review lacks are left out.
+    """
+    total: dict[float, float] = {}
+    seen = 0
     found: list[float | None] = []
     for ladder in ladders:
-        if ladder is None or len(earlier) < FIT_LEAST:
+        if not ladder:
             found.append(None)
+            continue
+        if seen >= FIT_LEAST and total.keys() & ladder.keys():
+            steps = sorted(total.keys() & ladder.keys(), key=lambda step: (abs(step), step))
+            found.append(1 - ladder[max(steps, key=total.__getitem__)])
         else:
-            step = fit(earlier[-FIT_MOST:])
-            found.append(1 - ladder[step] if step in ladder else None)
-        if ladder:
-            earlier.append(ladder)
+            found.append(None)
+        total = {
+            step: total.get(step, 0.0) + dice for step, dice in ladder.items() if not seen or step in total
+        }
+        seen += 1
     return found

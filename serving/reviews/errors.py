@@ -95,3 +95,27 @@ class KeptMaskDamaged(Invalid):
     code = "reviews.kept_mask_damaged"
     why = "Its bytes do not have the sha256 that its row names."
     cure = "Restore the store from the backup."
+
+
+class ImportUnreadable(Invalid):
+    """This table holds no reviews that can be read."""
+
+    code = "reviews.import_unreadable"
+    why = "Half a table must not look like a whole one; nothing of it was recorded."
+    cure = "Export it as UTF-8 CSV with a header: study and decision, and any of reader, mask, blinded, minutes, note."
+
+
+class VersionForeign(Conflict):
+    """This review is of another version than the one that answered."""
+
+    code = "reviews.version_foreign"
+    why = "What one version drew says nothing of another: their labels are never mixed."
+    cure = "Leave the line out, or give the version that radfleet study show names."
+
+
+class StillBlind(Conflict):
+    """This mask is not shown yet."""
+
+    code = "reviews.still_blind"
+    why = "The study was drawn for a reader who draws before seeing our mask; who has seen it is drawn to it."
+    cure = "Draw on the study's images, then add the review with radfleet review add --blinded --mask FILE."

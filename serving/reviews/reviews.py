@@ -19,7 +19,7 @@ from registry.core.logs import log
 from registry.core.settings import Settings
 from serving.doors.filestore import Filestore
 from serving.results.errors import ObjectMissing, SourceUnreadable
-from serving.reviews import ladder, masks, reviews_store
+from serving.reviews import ladder, masks, reviews_store, worklist_store
 from serving.reviews.errors import (
     KeptMaskDamaged,
     MaskNeeded,
@@ -28,6 +28,7 @@ from serving.reviews.errors import (
     ReviewExists,
     ReviewUnfit,
     ReviewUnknown,
+    StillBlind,
     TaskUnclear,
 )
 from serving.reviews.lattice import Affine, Grid, Labels, agreement, onto
@@ -122,10 +123,12 @@ def delivered(
 ) -> tuple[Answered, Labels, Grid]:
     """The newest answer of a study and its mask: uint8 [columns, rows, slices] on the grid of its images.
 
-    Raises StudyUnknown, NotAnswered, TaskUnclear, ObjectMissing, SourceUnreadable.
+    Raises StudyUnknown, NotAnswered, TaskUnclear, StillBlind, ObjectMissing, SourceUnreadable.
     """
     with db.tenant(clinic_id) as conn:
         of = answer_of(conn, clinic_id, study_id, task)
+        if worklist_store.is_blind(conn, clinic_id, study_id, of.task, of.digest):
+            raise StillBlind
     return of, *_delivered(settings, db, clinic_id, of)
 
 

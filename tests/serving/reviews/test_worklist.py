@@ -1,0 +1,134 @@
+"""The reader's list and the table of many reviews: drawn studies first, blind ones unseen, no good line lost."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from registry.cli import build
+from tests.kit import sources as kit
+from tests.kit.answered import AnsweredStudy, answered_study, nifti, version_with_labels
+from tests.kit.world import DIGEST_A, World
+
+
+@pytest.fixture
+def pair(world: World) -> list[AnsweredStudy]:
+    """Two answered studies of north, and one of south."""
+    version_with_labels(world, DIGEST_A)
+    north, south = world.clinic(), world.clinic("south")
+    return [
+        answered_study(world, clinic, DIGEST_A, uid=f"{kit.ROOT}.{n}")
+        for n, clinic in enumerate((north, north, south), 1)
+    ]
+
+
+def draw(
+    world: World, of: AnsweredStudy, *, blinded: bool = False, twice: bool = False, why: str = "routine"
+) -> None:
+    """As the follower draws it."""
+    streams = world.sql("select id from monitoring.stream where clinic_id = %s", of.clinic) or world.sql(
+        "insert into monitoring.stream(clinic_id, task, sequence, digest, began_seq)"
+        " values (%s, 'ms-lesion', 'FLAIR', %s, 1) returning id", of.clinic, of.digest,
+    )  # fmt: skip
+    world.sql(
+        "insert into monitoring.audit(clinic_id, stream_id, study_id, seq, chance, draw, why, blinded, twice)"
+        " select clinic_id, %s, study_id, seq, .2, .1, %s, %s, %s from serving.feature where study_id = %s",
+        streams[0][0], why, blinded, twice, of.study,
+    )  # fmt: skip
+
+
+def run(*words: str, exits: int = 0) -> str:
+    done = CliRunner().invoke(build(), list(words))
+    assert done.exit_code == exits, (done.output, done.exception)
+    return done.stdout
+
+
+def test_drawn_studies_come_first_and_a_blind_one_is_not_shown(
+    world: World, pair: list[AnsweredStudy], tmp_path: Path
+) -> None:
+    assert "nothing is due" in run("review", "next")
+    one, other, _ = pair
+    draw(world, one, twice=True)
+    draw(world, other, blinded=True, why="drift")
+    rows = json.loads(run("review", "next", "--as", "ada", "--json"))
+    assert [(row["study_id"], row["blinded"]) for row in rows] == [
+        (str(other.study), True),
+        (str(one.study), False),
+    ]
+    out = str(tmp_path / "m.nii.gz")
+    refused = CliRunner().invoke(build(), ["review", "mask", str(other.study), "--out", out])
+    assert getattr(refused.exception, "code", "") == "reviews.still_blind"
+    run("review", "mask", str(one.study), "--out", out)
+    run("review", "add", str(one.study), "--decision", "accept", "--as", "ada")
+    assert [row["study_id"] for row in json.loads(run("review", "next", "--as", "ada", "--json"))] == [
+        str(other.study)
+    ]
+    second = json.loads(run("review", "next", "--as", "bob", "--json"))
+    assert [row["why"].endswith("a second reading") for row in second] == [False, True]
+    run("review", "add", str(other.study), "--decision", "reject", "--as", "bob")  # no blinded reading
+    assert str(other.study) in run("review", "next", "--as", "ada", "--json")
+    mask = nifti(tmp_path / "b.nii.gz", other.mask, other.volume.affine)
+    run(
+        "review",
+        "add",
+        str(other.study),
+        "--decision",
+        "edit",
+        "--blinded",
+        "--mask",
+        str(mask),
+        "--as",
+        "ada",
+    )
+    run("review", "mask", str(other.study), "--out", out)
+
+
+def test_a_table_of_reviews_loses_no_good_line(
+    world: World, pair: list[AnsweredStudy], tmp_path: Path
+) -> None:
+    one, other, souths = pair
+    nifti(tmp_path / "one.nii.gz", one.mask, one.volume.affine)
+    table = tmp_path / "reviews.csv"
+    table.write_text(
+        "study,decision,reader,mask,minutes,version\n"
+        f"{other.study},accept,ada,,3,ms-lesion@1.0.0\n"
+        f"{one.study},edit,ada,one.nii.gz,2.5,\n"
+        f"{one.study},accept,bob,,NaN,\n"
+        f"{souths.study},accept,ada,,,\n"
+        "0190aaaa-0000-7000-8000-000000000000,accept,ada,,,\n"
+        "Jane Doe,accept,ada,,,\n"
+        f"{other.study},accept,bob,,,ms-lesion@9.9.9\n"
+        f"{one.study},fine,eve,,,\n"
+        f"{one.study},edit,eve,,,\n"
+        f"{one.study},edit,eve,missing.nii.gz,,\n"
+        f"{one.study},accept,ada,,,\n"
+    )
+    done = CliRunner().invoke(build(), ["review", "import", str(table), "--clinic", "north", "--json"])
+    assert done.exit_code == 6, done.output
+    assert "Jane" not in done.output
+    lines = {row["line"]: row for row in json.loads(done.stdout)}
+    assert {n: row["code"] for n, row in lines.items()} == {
+        2: None, 3: None, 4: "reviews.unfit", 5: "studies.unknown", 6: "studies.unknown", 7: "studies.unknown",
+        8: "reviews.version_foreign", 9: "reviews.unfit", 10: "reviews.mask_needed", 11: "reviews.mask_unreadable",
+        12: "reviews.exists",
+    }  # fmt: skip
+    assert all(row["cure"] for row in lines.values() if row["code"])
+    kept = world.sql("select study_id, reader, minutes, dice from serving.review order by seq")
+    assert kept == [(one.study, "ada", 2.5, 1.0), (other.study, "ada", 3.0, None)], "in the order of studies"
+    again = CliRunner().invoke(build(), ["review", "import", str(table), "--clinic", "north"])
+    assert again.exit_code == 6
+    assert world.sql("select count(*) from serving.review") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "study,decision\n", "study\nx\n", "study,decision,patient\nx,accept,y\n", "study,decision\n\xff,accept\n",
+     'study,decision\n"x,accept\n'],
+)  # fmt: skip
+def test_a_table_that_is_none_is_refused_whole(world: World, tmp_path: Path, text: str) -> None:
+    world.clinic()
+    table = tmp_path / "reviews.csv"
+    table.write_bytes(text.encode("latin-1"))
+    done = CliRunner().invoke(build(), ["review", "import", str(table), "--clinic", "north"])
+    assert getattr(done.exception, "code", "") == "reviews.import_unreadable", done.output
