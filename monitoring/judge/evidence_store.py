@@ -68,17 +68,6 @@ def reviews(conn: Conn, clinic_id: UUID, stream_id: UUID, key: Key, after: int) 
     ]  # fmt: skip
 
 
-SINCE = """
-select since_seq from monitoring.flag
-where clinic_id = %(clinic_id)s and stream_id = %(stream_id)s and kind = 'drift' and epoch = %(epoch)s"""
-
-
-def drift_since(conn: Conn, clinic_id: UUID, stream_id: UUID, epoch: int) -> int | None:
-    """The feature row since which the epoch's flag of drift says that things moved; fixed when it was raised."""
-    row = conn.execute(SINCE, {"clinic_id": clinic_id, "stream_id": stream_id, "epoch": epoch}).fetchone()
-    return int(row[0]) if row else None
-
-
 # Of the clinic, because a study that is refused has no version. Studies of a clinic's past were answered by nobody.
 ENDED = """
 select state in ('rejected', 'dead') as failed, finished_at - last_at > %(late_after)s as late from serving.study_v

@@ -33,9 +33,10 @@ def judged(
     known = evidence_store.plain(evidence) | {"review_seq": evidence_store.last_review(conn, clinic_id, key)}
     flags_store.give(conn, clinic_id, stream_id, its.seq, verdict, known)
     if verdict.rule in HARM_RULES:
-        at = its.since or (its.seq, its.last_at)
+        since = feed.since(its)
+        at = (since.seq, since.at) if since else (its.seq, its.last_at)
         raised = Raised(
-            "harm", its.epoch, "", its.seq, at[0], at[1], evidence.e_harm, PROVEN, feed.facts(its)["moving"],
+            "harm", its.epoch, "", its.seq, *at, evidence.e_harm, PROVEN, feed.facts(its)["moving"],
             {"group": evidence.harm_group}, None, verdict.sentence, verdict.would_change,
         )  # fmt: skip
         flags.raise_or_update(conn, clinic_id, stream_id, raised, notify=notify)
@@ -78,7 +79,7 @@ def assembled(
         statistic=its.statistic, threshold=its.threshold, watching=its.watching, flagged=flagged,
         counts=(failure, late), policy=policy.version,
     )  # fmt: skip
-    since = evidence_store.drift_since(conn, clinic_id, stream_id, its.epoch) if flagged else None
+    since = its.began.seq if flagged and its.began else None
     began = evidence_store.epoch_began(conn, clinic_id, key)
     reviews = evidence_store.reviews(conn, clinic_id, stream_id, key, began)
     bars = {"reject": policy.reject_max, "edit": policy.edit_max}

@@ -1,8 +1,8 @@
 """The number that matters: from a harmful change to the right verdict, in days, labels, minutes, wrong results.
 
 SIMULATED clinics of 10 studies a day: 50 studies make the reference, 50 are quiet, then something changes. Dice is
-drawn (beta, sd .12, healthy .80, contract .75); what other thresholds would give is the same Dice, moved by a gain that the
-event names, with noise. Readers add noise (sd .03), come 0 to 3 days late, accept without drawing what is .90 or
+drawn (beta, sd .12, healthy .80, contract .75); what other thresholds would give is the same Dice, moved by a gain that
+the event names, with noise. Readers add noise (sd .03), come 0 to 3 days late, accept without drawing what is .90 or
 better, and are drawn to our mask (an open reading loses a tenth of the loss). The real modules decide: the detector
 (streams/feed), who is read (judge/audits), what follows (judge/harm, judge/verdict).
 
@@ -134,8 +134,9 @@ def found(its: Clinic, word: str | None, at: int, read: Sequence[Review]) -> Fou
 
 def evidence(stream: Stream, flagged_since: int | None, reviews: Sequence[Review]) -> Evidence:
     drift = Evidence(
-        reference={groups.name(GROUP): 50 if stream.detector else stream.n}, contract=Contract(D_REF, MARGIN, 60, "set"),
-        statistic=stream.statistic, threshold=H, watching=stream.watching, flagged=stream.flagged_seq is not None,
+        reference={groups.name(GROUP): 50 if stream.detector else stream.n},
+        contract=Contract(D_REF, MARGIN, 60, "set"), statistic=stream.statistic, threshold=H,
+        watching=stream.watching, flagged=stream.flagged_seq is not None,
     )  # fmt: skip
     return with_reviews(drift, reviews, flagged_since, a_year=audits.ROUTINE * PER_DAY * 365)
 
@@ -157,7 +158,7 @@ def radfleet(its: Clinic) -> tuple[Found, Found]:
         step = feed.feed(stream, Row(n, str(n), "2026-01-01T00:00:00+00:00", GROUP, named))
         stream = step.stream
         if step.drift:
-            since = step.drift.since_seq
+            since = stream.began.seq if stream.began else n
             if alarm.word is None:
                 alarm = found(its, "retrain", n + 1, ())
         if drawn.chosen:
