@@ -27,7 +27,7 @@ help: ## Show this list
 
 setup: $(STAMP) ## Build .venv (TORCH_INDEX=<address> chooses the CPU build of torch, PYTHON=<python 3.11>)
 
-demo: $(STAMP) ## Play the whole study line on real components (EXIT=1 ends it, else it stays up)
+demo: $(STAMP) ## Play studies, a flag, its cure and a rollback on real components (EXIT=1 ends it, else it stays up)
 	$(BIN)/radfleet demo $(if $(call on,$(EXIT)),--exit)
 
 test: lint ## Everything: lint, types, layers and all tests

@@ -24,9 +24,7 @@ from registry.promotions import gates
 from registry.promotions.evidence_store import Evidence, Policy
 from registry.promotions.gates import Gate, Verdict
 from serving.engine.errors import PackageParity
-from serving.engine.outcome import Net
 from serving.engine.package import OpenPackage, read_package, write_package
-from serving.engine.predictor import TorchNet
 from serving.training import scenes
 from serving.training.calibrate import direction_logits, folded
 from serving.training.curves import Curve, open_curve
@@ -40,7 +38,7 @@ from serving.training.finetune_cases import (
     score_heads,
     score_studies,
 )
-from serving.training.finetune_tiers import Labelled, Recipe, Weights, rescale, tune
+from serving.training.finetune_tiers import Kept, Labelled, Recipe, Weights, mean_dice_of, rescale, tune
 from serving.training.lesion_pool import pack
 
 REQUEST, REPORT, PACKAGE, CURVE = "request.json", "report.json", "package", "curve.jsonl"
@@ -104,6 +102,7 @@ class Trial:
         ]
         self._judges = [study for study in studies if study.split == EVALUATION]
         self._heads = list(scenes.cases(scenes.GLOBAL))
+        self._replay = [Labelled(name, case) for name, case in scenes.cases(scenes.REPLAY)]
 
     def scores(self, content: OpenPackage) -> Scores:
         """Served answers of a package on the people who judge, and on the generated heads."""
@@ -115,19 +114,20 @@ class Trial:
     def weights(self, tier: str, recipe: Recipe, curve: Curve) -> tuple[Weights, dict[str, Any]]:
         """The lesion net that a tier makes of the active one, and what was done."""
         weights: Weights = dict(self._content.weights(STAGE))
-        net, fit = self._nets[STAGE], list(self._train)
-        facts: dict[str, Any] = {}
+        facts: dict[str, Any] = {"replay_heads": len(self._replay)}
         if tier == T2:
-            replay = [Labelled(name, case) for name, case in scenes.cases(scenes.REPLAY)]
             cohort, old = (
-                [pack(one.case.image, one.case.lesion) for one in side] for side in (self._train, replay)
+                [pack(one.case.image, one.case.lesion) for one in side]
+                for side in (self._train, self._replay)
             )
             weights, done = tune(weights, cohort, old, recipe, curve)
-            facts |= {**done, "seed": recipe.seed, "replay_heads": len(replay)}
-            net = tuned_net(self._content, weights, self._threads)
-            fit += replay[: len(fit)]  # or the new logit would suit the new scanner alone
-        logits = direction_logits(net, [one.case for one in fit])
-        slope, offset = rescale(logits, fit, float(self._parameters["threshold"]))
+            return weights, {**facts, **done, "seed": recipe.seed}
+        net, threshold = self._nets[STAGE], float(self._parameters["threshold"])
+        known, logits = (
+            direction_logits(net, [one.case for one in side]) for side in (self._replay, self._train)
+        )
+        least = mean_dice_of(known, self._replay, (1.0, 0.0), threshold) - GLOBAL_LOSS_MAX / 2
+        slope, offset = rescale(logits, self._train, threshold, Kept(known, self._replay, least))
         return folded(weights, slope, offset), {**facts, "slope": round(slope, 4), "offset": offset}
 
     def package(self, weights: Weights, facts: Mapping[str, Any], card: Mapping[str, Any]) -> OpenPackage:
@@ -147,14 +147,6 @@ class Trial:
         stages = {stage: self._content.weights(stage) for stage in model["stages"]} | {STAGE: weights}
         made = write_package(self._folder / f"{PACKAGE}-{tier}", model, about, stages)
         return read_package(made.path)
-
-
-def tuned_net(content: OpenPackage, weights: Weights, threads: int) -> Net:
-    """Tuned weights in torch: they are asked only to fit the logit; what is judged is the package made after it."""
-    architecture = content.package.model["stages"][STAGE]["architecture"]
-    return TorchNet(
-        architecture, {name: value.astype(np.float16) for name, value in weights.items()}, threads
-    )
 
 
 def run(folder: Path, say: Say = lambda _: None, recipe: Recipe | None = None) -> dict[str, Any]:
@@ -205,7 +197,7 @@ def _line(scores: Scores) -> str:
 def _story(parent: str, facts: Mapping[str, Any]) -> str:
     what = {
         T1: "its logit was rescaled",
-        T2: "norms and last blocks were trained, half on replay, and the logit rescaled",
+        T2: "norms and first blocks were trained, mostly on replay",
     }
     return f"Local version of {parent}: {what[str(facts['tier'])]} on reviewed cases of one clinic."
 

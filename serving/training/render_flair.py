@@ -170,8 +170,10 @@ def _lesions(rng: np.random.Generator, image: Tensor, part: Tensor, base: float)
     return image
 
 
-def flair_image(rng: np.random.Generator, scene: Scene, contrast: tuple[float, float] = (0.12, 0.6)) -> Flair:
-    """One FLAIR of a scene.
+def flair_image(
+    rng: np.random.Generator, scene: Scene, contrast: tuple[float, float] = (0.12, 0.6), scanner: bool = True
+) -> Flair:
+    """One FLAIR of a scene; without `scanner` as it was before any slices, shading, blur and noise of one.
 
     contrast: range of the lesions' mean brightness above white matter (white = 1), as a fraction; more where the
     image's grey matter is as bright.
@@ -184,7 +186,7 @@ def flair_image(rng: np.random.Generator, scene: Scene, contrast: tuple[float, f
     image = blur(image, float(rng.uniform(0.45, 0.75)))
     image = image * (1 + smooth_field(rng, BOX, (24, 28, 24))[0] * float(rng.uniform(0.01, 0.06)))
     image = image + blur(white_noise(rng, BOX), 0.6) * float(rng.uniform(0.02, 0.12))
-    image, across = _scanner(rng, image)
+    image, across = _scanner(rng, image) if scanner else (image, None)
     image = image * scene.brain
     peak = peak_of(image[scene.brain].numpy())
     out = torch.where(scene.brain, (image / peak - 1).clamp(-1, 2), torch.tensor(-1.0))

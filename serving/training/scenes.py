@@ -77,6 +77,17 @@ def cases(kind: str, turns: Sequence[int] = (0,), path: Path = FILE) -> Iterator
                 yield name.removeprefix(f"{kind}-"), _slab(image, lesion, band)
 
 
+def whole(turn: int, path: Path = FILE) -> Iterator[tuple[str, Any]]:
+    """Name and `Flair` of every head, all slices, rendered once without a scanner's traits: replay heads first."""
+    from serving.training.render_flair import flair_image
+
+    with np.load(path, allow_pickle=False) as stored:
+        names = sorted((name for name in stored.files if "corner" not in name), reverse=True)
+        for place, name in enumerate(names):
+            scene = _scene(stored[name], stored[f"{name}-corner"])
+            yield name, flair_image(np.random.default_rng((SEED, place, turn)), scene, BANDS["middle"], False)
+
+
 def _scene(stored: NDArray[np.uint8], corner: NDArray[np.uint8]) -> Any:
     import torch
 
