@@ -22,7 +22,7 @@ UNWELL = FAMILIES["unmet"].exit
 
 def attach(app: typer.Typer) -> None:
     """Add monitoring's commands to the root."""
-    from monitoring import commands_evidence
+    from monitoring import commands_evidence, commands_onboard
     from monitoring.commands_contract import contract, policy
     from monitoring.commands_flag import flag
     from monitoring.commands_metrics import dashboard, metrics
@@ -30,6 +30,7 @@ def attach(app: typer.Typer) -> None:
     commands_evidence.attach(monitor)
     monitor.add_typer(contract, name="contract")
     monitor.add_typer(policy, name="policy")
+    commands_onboard.attach(app)
     app.add_typer(monitor, name="monitor")
     app.add_typer(flag, name="flag")
     app.command()(web)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from monitoring import notices
 from monitoring.evidence import freeze
 from monitoring.notices import Send
+from monitoring.onboarding import conformance
 from monitoring.streams.follower import Follower
 from registry.core.db import Database, DatabaseAway
 from registry.core.logs import log
@@ -21,7 +22,8 @@ def loop(db: Database, stop: Callable[[], bool], *, tell: Mapping[str, Send]) ->
     follower = Follower(db, notify=[*tell])
     while not stop():
         try:
-            taken = follower.turn() + freeze.freeze_one(db)  # one report a turn: drawing takes seconds
+            taken = follower.turn() + conformance.turn(db)
+            taken += freeze.freeze_one(db)  # one report a turn: drawing takes seconds
             while tell and not stop() and notices.send_one(db, tell):
                 pass
         except DatabaseAway as error:

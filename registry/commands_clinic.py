@@ -95,11 +95,12 @@ def clinic_show(slug: Slug, limit: Limit = ROWS, as_json: AsJson = False) -> Non
 @clinic.command("check")
 def clinic_check(slug: Slug, as_json: AsJson = False) -> None:
     """Say what a clinic still needs before its first study is answered; exits with 6 while something is missing."""
-    from registry import clinics, onboarding
+    from registry import clinics
     from registry.core.db import database
+    from registry.onboarding import readiness
 
     with database(settings()).system() as conn:
-        steps = onboarding.check(conn, clinics.by_slug(conn, slug))
+        steps = readiness.check(conn, clinics.by_slug(conn, slug))
     if as_json:
         show([{"step": s.name, "done": s.done, "what": s.what, "cure": s.cure} for s in steps], as_json=True)
     else:

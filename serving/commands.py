@@ -288,6 +288,22 @@ def destination_list(clinic: str | None = None, limit: Limit = 50, as_json: AsJs
     show(rows, as_json=as_json, empty="no destination yet: radfleet destination add")
 
 
+@destination.command("check")
+def destination_check(clinic: str, as_json: AsJson = False) -> None:
+    """Call each destination of a clinic (C-ECHO, or a DICOMweb root) and keep the answer; exit 6 when one is away."""
+    from dataclasses import asdict
+
+    from registry import clinics
+    from serving.results import echo
+
+    db = database(settings())
+    with db.system() as conn:
+        its = clinics.by_slug(conn, clinic)
+    found = echo.check(db, its)
+    show([asdict(one) for one in found], as_json=as_json)
+    raise typer.Exit(0 if all(one.ok for one in found) else 6)
+
+
 @destination.command("disable")
 def destination_disable(clinic: str, name: str, as_: As = None) -> None:
     """Stop sending new results to one destination."""

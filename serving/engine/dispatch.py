@@ -200,7 +200,8 @@ class Worker:
             studies_store.add_step(
                 conn, job.clinic_id, job.study_id, job.revision, "answered",
                 {"task": attempt.task, "digest": outcome.echoed_digest, "device": outcome.device,
-                 "seconds": outcome.seconds, "outbox": waiting},
+                 "seconds": outcome.seconds, "outbox": waiting}
+                | ({"silent": True} if results_store.is_silent(conn, job.clinic_id, attempt.task) else {}),
             )  # fmt: skip
             studies_store.settle(conn, job.clinic_id, job.study_id, job.revision)
         log().info("answered", job_id=job.id, task=attempt.task, digest=outcome.echoed_digest, count=waiting)

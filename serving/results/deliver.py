@@ -17,6 +17,7 @@ from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
+from pynetdicom.sop_class import Verification
 
 from serving.results.errors import DestinationAway, DestinationBusy, DestinationRefused, ObjectMissing
 
@@ -45,6 +46,41 @@ class Destination:
     port: int = 0
     ae_title: str = ""
     url: str = ""
+
+
+def echo(destination: Destination) -> None:
+    """Ask whether a destination is there: C-ECHO (PS3.4 A.4), or the capabilities of a DICOMweb root (PS3.18 8.9).
+
+    Raises DestinationAway, DestinationRefused, DestinationBusy.
+    """
+    if destination.kind == "stow":
+        _echo_http(destination)
+        return
+    entity = AE(ae_title=CALLING_AE)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = ACSE_S
+    entity.connection_timeout = CONNECT_S
+    entity.add_requested_context(Verification)
+    association = entity.associate(destination.host, destination.port, ae_title=destination.ae_title)
+    if not association.is_established:
+        raise _refusal(association, "the archive accepts no C-ECHO")
+    try:
+        status = association.send_c_echo()
+        if "Status" not in status:
+            raise DestinationAway("the archive did not answer in time")
+        judge(int(status.Status))
+    finally:
+        association.release()
+
+
+def _echo_http(destination: Destination) -> None:
+    try:
+        with httpx.Client(timeout=httpx.Timeout(ACSE_S, connect=CONNECT_S)) as client:
+            status = client.options(_studies(destination.url)).status_code
+    except (httpx.TransportError, httpx.InvalidURL):
+        raise DestinationAway("the archive does not answer") from None
+    # A server that knows no OPTIONS answers 405: it is there, and it took our credentials or needs none.
+    if status in (401, 403, 404) or status >= 500:
+        raise DestinationBusy(f"the archive answered HTTP {status}")
 
 
 @contextmanager
@@ -99,11 +135,18 @@ def _associate(destination: Destination, paths: Sequence[Path]) -> Any:
     )
     if association.is_established:
         return association
+    raise _refusal(association, "the archive accepts none of the SOP classes offered")
+
+
+def _refusal(association: Any, nothing: str) -> DestinationAway | DestinationRefused:
+    """Why no association was made; ``nothing`` is said where the archive accepts none of what was offered."""
     if association.is_rejected:
-        raise DestinationAway("the archive rejected the association", why="It may not know our AE title yet.")
+        return DestinationAway(
+            "the archive rejected the association", why="It may not know our AE title yet."
+        )
     if association.acceptor.primitive is not None and not association.accepted_contexts:
-        raise DestinationRefused("the archive accepts none of the SOP classes offered")
-    raise DestinationAway("the archive does not answer")
+        return DestinationRefused(nothing)
+    return DestinationAway("the archive does not answer")
 
 
 def _no_delay(event: Any) -> None:
@@ -136,12 +179,11 @@ def _post(client: httpx.Client, destination: Destination, path: Path) -> None:
     """STOW-RS of one instance (PS3.18 10.5), in a body of one part."""
     if not path.is_file():
         raise ObjectMissing("a result object is not in the store")
-    root = destination.url.rstrip("/")
     boundary = "radfleet-result-object"
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     try:
         answer = client.post(
-            root if root.endswith("/studies") else f"{root}/studies",
+            _studies(destination.url),
             content=head + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode(),
             headers={
                 "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
@@ -151,6 +193,11 @@ def _post(client: httpx.Client, destination: Destination, path: Path) -> None:
     except (httpx.TransportError, httpx.InvalidURL):
         raise DestinationAway("the archive does not answer") from None
     judge_http(answer.status_code, answer.content)
+
+
+def _studies(url: str) -> str:
+    root = url.rstrip("/")
+    return root if root.endswith("/studies") else f"{root}/studies"
 
 
 def judge_http(status: int, body: bytes) -> None:

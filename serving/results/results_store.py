@@ -53,6 +53,7 @@ ADD_OUTBOX = """
 insert into serving.outbox(clinic_id, job_id, result_object_id, destination_id, study_id, scanner_id, digest)
 select d.clinic_id, %(job_id)s, %(object_id)s, d.id, %(study_id)s, %(scanner_id)s, %(digest)s
 from serving.destination d where d.clinic_id = %(clinic_id)s and d.active and %(kind)s = any(d.objects)
+  and not registry.is_silent(d.clinic_id, %(task)s)
 returning id"""
 
 ADD_FEATURE = """
@@ -90,6 +91,15 @@ def record(conn: Conn, job: Job, outcome: Outcome) -> int:
     if waiting:
         conn.execute("select pg_notify('radfleet_outbox', '')")
     return waiting
+
+
+SILENT = "select registry.is_silent(%(clinic_id)s, %(task)s)"
+
+
+def is_silent(conn: Conn, clinic_id: UUID, task: str) -> bool:
+    """Whether answers of this task are kept and not delivered, because the clinic's onboarding has not accepted one."""
+    row = conn.execute(SILENT, {"clinic_id": clinic_id, "task": task}).fetchone()
+    return bool(row and row[0])
 
 
 FINDINGS = """

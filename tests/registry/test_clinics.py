@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from registry import clinics, events, onboarding
+from registry import clinics, events
 from registry.errors import (
     AddressInvalid,
     AeTitleInvalid,
@@ -26,6 +26,7 @@ from registry.errors import (
     SlugInvalid,
     UnknownAeTitle,
 )
+from registry.onboarding import readiness
 from tests.kit.db import FreshDb
 from tests.kit.registry_rows import add_clinic
 
@@ -246,13 +247,13 @@ def test_every_change_is_in_the_clinics_chain(fresh_db: FreshDb) -> None:
 def test_check_names_what_is_missing_with_its_cure(fresh_db: FreshDb) -> None:
     with fresh_db.database.system() as conn:
         its = add_clinic(conn)
-        steps = onboarding.check(conn, its)
+        steps = readiness.check(conn, its)
         missing = [s.name for s in steps if not s.done]
         assert missing == ["sender", "key", "binding", "destination", "study"]
         assert all(s.cure.startswith("radfleet ") for s in steps if not s.done)
         clinics.add_key(conn, its, by="test")
         # A clinic that sends over HTTP needs no AE title.
-        assert [s.name for s in onboarding.check(conn, its) if not s.done] == [
+        assert [s.name for s in readiness.check(conn, its) if not s.done] == [
             "binding",
             "destination",
             "study",
@@ -265,4 +266,4 @@ def test_check_is_all_done_by_counts(fresh_db: FreshDb) -> None:
     with fresh_db.database.system() as conn:
         its = add_clinic(conn)
     has = Readiness(1, 1, datetime.now(UTC), 1, 1, 3, 2, False)
-    assert all(step.done and not step.cure for step in onboarding.steps(its, has))
+    assert all(step.done and not step.cure for step in readiness.steps(its, has))

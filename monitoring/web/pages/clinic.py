@@ -10,7 +10,8 @@ from monitoring.web import views_store, words
 from monitoring.web.desk import Visit
 from monitoring.web.pages import fleet
 from monitoring.web.render import Page
-from registry import clinics, holds_store, onboarding
+from registry import clinics, holds_store
+from registry.onboarding import readiness
 
 DAYS = 90
 _HEADING = {
@@ -56,7 +57,7 @@ def show(visit: Visit) -> Page:
         cuts = metrics.metrics(outcomes, reviews, metrics.By.VERSION, now, timedelta(days=DAYS), last)
         facts["qa"] = [asdict(cut) for cut in cuts]
         with visit.deciding() as conn:
-            facts["steps"] = [asdict(step) for step in onboarding.check(conn, its)]
+            facts["steps"] = [asdict(step) for step in readiness.check(conn, its)]
             here = {row["digest"] for row in bound}
             holds = holds_store.list(conn, clinic_id=its.id)
             facts["holds"] = [asdict(hold) for hold in holds if hold.clinic_id or hold.target in here]
