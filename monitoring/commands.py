@@ -26,11 +26,15 @@ def attach(app: typer.Typer) -> None:
     from monitoring.commands_contract import contract, policy
     from monitoring.commands_flag import flag
     from monitoring.commands_metrics import dashboard, metrics
+    from monitoring.commands_reference import reference
+    from monitoring.commands_simulate import simulate, when
 
     commands_evidence.attach(monitor)
     monitor.add_typer(contract, name="contract")
     monitor.add_typer(policy, name="policy")
     commands_onboard.attach(app)
+    for verb in (reference, simulate, when):
+        monitor.command(verb.__name__)(verb)
     app.add_typer(monitor, name="monitor")
     app.add_typer(flag, name="flag")
     app.command()(web)
@@ -92,9 +96,9 @@ def verify(
 ) -> None:
     """Compute a clinic's streams again from its published rows and compare the bytes; exit 6 when one differs."""
     from monitoring import flags_store
-    from monitoring.errors import ClinicUnwatched
+    from monitoring.errors import ClinicUnwatched, StateDamaged
     from monitoring.streams import epochs, streams_store
-    from monitoring.streams.state import from_bytes
+    from monitoring.streams.state import to_bytes
     from registry.core.db import database
 
     rows = []
@@ -105,9 +109,12 @@ def verify(
         streams_store.lock(conn, clinic_id)
         for stored in streams_store.streams(conn, clinic_id):
             again = epochs.replayed(conn, clinic_id, stored)
-            same = again == stored.state
+            try:
+                same = to_bytes(epochs.loaded(conn, clinic_id, stored)) == to_bytes(again)
+            except StateDamaged:
+                same = False
             if mend and not same:
-                epochs.save(conn, clinic_id, stored.stream_id, from_bytes(again))
+                epochs.save(conn, clinic_id, stored.stream_id, again)
             word = "equal" if same else "mended" if mend else "differs"
             rows.append(
                 {"task": stored.task, "sequence": stored.sequence, "digest": stored.digest, "state": word}

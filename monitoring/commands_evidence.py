@@ -56,18 +56,22 @@ def qa(
 
 def vendors(clinic: OfClinic = None, as_json: AsJson = False) -> None:
     """Show manufacturer, model and software by clinic: what changed, since when, and who shares it."""
-    from monitoring.vendors import changes, vendors_store
+    from monitoring.vendors import changes, shared, vendors_store
     from registry.core.db import database
 
     with database(settings()).monitor() as conn:
-        spans = vendors_store.spans(conn, clinic)
+        spans, members = vendors_store.spans(conn, clinic), vendors_store.members(conn)
     events, table = changes.events(spans), changes.table(spans)
+    together = [one for one in shared.shared(members) if clinic is None or clinic in one.clinics]
     if as_json:
         told = [{"sentence": changes.sentence(event), **asdict(event)} for event in events]
-        show([{"events": told, "scanners": table}], as_json=True)
+        drift = [{"sentence": shared.sentence(one), "event": one.event, **asdict(one)} for one in together]
+        show([{"events": told, "drift_together": drift, "scanners": table}], as_json=True)
         return
     for event in events:
         typer.echo(changes.sentence(event))
+    for one in together:
+        typer.echo(shared.sentence(one))
     show(table, as_json=False, empty="no study was answered yet")
 
 

@@ -174,3 +174,10 @@ class PolicyUnfit(Invalid):
     code = "monitoring.policy_unfit"
     why = "Rates lie between 0 and 1; studies a day, flags a year and times are above 0."
     cure = "Give numbers as they are in practice; radfleet monitor policy list shows the present ones."
+
+
+class SimulationUnfit(Invalid):
+    """This cannot be simulated."""
+
+    code = "monitoring.simulation_unfit"
+    cure = "Give a folder that you may write, an event before the last day, and no more moved features than watched."

@@ -50,7 +50,14 @@ def arrival(sequence: str, its: Arrival) -> str:
             f"{sequence} comes from a scanner that the reference does not know: {where}, since {day(its.at)}."
         )
     parts = [f"{groups.WORDS[part]} {before} -> {after}" for part, (before, after) in its.changed.items()]
-    kind = "a new scanner" if {"vendor", "model"} & set(its.changed) else "a changed scanner"
+    new = {"vendor", "model"} & set(its.changed)
+    kind = (
+        "a new scanner"
+        if new
+        else "a changed protocol"
+        if groups.is_protocol(its.changed)
+        else "a changed scanner"
+    )
     return f"{sequence} comes from {kind} ({where}) since {day(its.at)}: {', '.join(parts)}."
 
 

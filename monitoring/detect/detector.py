@@ -64,7 +64,7 @@ def begin(
         features=tuple(features), groups=names, epoch=epoch, threshold=h, seq=n, flagged=NO_FLAG,
         phi=ranks.autocorrelation(scores), z=z, m=np.zeros((width, len(bets.DIRECTIONS))),
         scores=z[None], scores_groups=np.array([NO_GROUP]),
-        waiting=np.empty((0, width)), waiting_groups=np.empty(0, dtype=np.int64),
+        left=0, waiting=np.empty((0, width)), waiting_groups=np.empty(0, dtype=np.int64),
         references=tuple(reference[np.asarray(of) == g] for g in range(len(names))),
     )  # fmt: skip
 
@@ -135,7 +135,7 @@ def _grown(state: State, group: int, row: Floats) -> State:
     if len(waiting) <= LAG:
         return replace(state, waiting=waiting, waiting_groups=of)
     oldest, its = waiting[0], int(of[0])
-    state = replace(state, waiting=waiting[1:], waiting_groups=of[1:])
+    state = replace(state, left=state.left + 1, waiting=waiting[1:], waiting_groups=of[1:])
     healthy = state.flagged == NO_FLAG and state.statistic < state.threshold / WATCH
     return _joined(state, its, oldest) if healthy and len(state.references[its]) < MOST else state
 

@@ -9,7 +9,7 @@ import numpy as np
 from monitoring.detect.ranks import Counts, Floats
 from monitoring.errors import StateDamaged
 
-FORM = "radfleet-drift-2"
+FORM = "radfleet-drift-3"
 NO_FLAG = -1
 
 
@@ -37,6 +37,8 @@ class State:
     """Normal scores of the latest rows, NaN where not ranked, after one line that precedes them, [1 + up to 200, F]."""
     scores_groups: Counts
     """The group of each line of ``scores``, -1 for one before the epoch."""
+    left: int
+    """Rows that waited and no longer do."""
     waiting: Floats
     """Ranked rows too young for the reference, oldest first, [up to 30, F]."""
     waiting_groups: Counts

@@ -10,8 +10,8 @@ from monitoring.judge.audits import ROUTINE
 from monitoring.judge.harm import with_reviews
 from monitoring.judge.verdict import PROVEN, Evidence, Verdict, Word, judge
 from monitoring.judge.wealth import mean
-from monitoring.streams import feed, streams_store
-from monitoring.streams.state import Stream, from_bytes
+from monitoring.streams import epochs, feed, streams_store
+from monitoring.streams.state import Stream
 from monitoring.streams.streams_store import Key, Policy
 from registry.core.db import Conn
 
@@ -49,7 +49,7 @@ def judge_again(conn: Conn, clinic_id: UUID, *, notify: Sequence[str]) -> None:
     """Judge every stream of a clinic by what was just set. Needs monitoring's writing transaction."""
     streams_store.lock(conn, clinic_id)
     for one in streams_store.streams(conn, clinic_id):
-        judged(conn, clinic_id, one.stream_id, one.key, from_bytes(one.state), notify=notify)
+        judged(conn, clinic_id, one.stream_id, one.key, epochs.loaded(conn, clinic_id, one), notify=notify)
 
 
 def stops_delivery(verdict: Verdict, evidence: Evidence) -> bool:

@@ -1,11 +1,13 @@
 """Epochs: when a stream's rows begin to be judged against another reference, and who said so."""
 
+from collections.abc import Container
 from uuid import UUID
 
 from monitoring.detect import detector
 from monitoring.errors import StreamUnknown
-from monitoring.streams import feed, streams_store
-from monitoring.streams.state import Row, Stream, from_bytes, to_bytes
+from monitoring.streams import feed, parts, streams_store
+from monitoring.streams.parts import Place
+from monitoring.streams.state import Row, Stream
 from monitoring.streams.streams_store import Epoch, Key, Policy, Stored
 from registry.core.db import Conn
 
@@ -40,26 +42,36 @@ def begin(conn: Conn, clinic_id: UUID, stream_id: UUID, *, fresh: bool, by: str,
     found = [its for its in streams_store.streams(conn, clinic_id) if its.stream_id == stream_id]
     if not found:
         raise StreamUnknown
-    its = from_bytes(found[0].state)
+    its = loaded(conn, clinic_id, found[0])
     epoch = Epoch(its.epoch + 1, its.seq, "person", fresh, its.threshold, None, by, reason)
     streams_store.add_epoch(conn, clinic_id, stream_id, epoch)
-    save(conn, clinic_id, stream_id, feed.restarted(its, epoch.epoch, epoch.threshold, fresh=fresh))
+    after = feed.restarted(its, epoch.epoch, epoch.threshold, fresh=fresh)
+    save(conn, clinic_id, stream_id, after, parts.places(its))
     return epoch.epoch
 
 
-def save(conn: Conn, clinic_id: UUID, stream_id: UUID, its: Stream) -> None:
-    """Write a stream's state."""
+def loaded(conn: Conn, clinic_id: UUID, stored: Stored) -> Stream:
+    """A stream out of its state and the rows that are kept of it. Raises StateDamaged."""
+    rows = streams_store.kept(conn, clinic_id, stored.stream_id, parts.base(stored.state))
+    return parts.whole(stored.state, rows)
+
+
+def save(
+    conn: Conn, clinic_id: UUID, stream_id: UUID, its: Stream, known: Container[Place] = frozenset()
+) -> None:
+    """Write a stream's state, and of its rows those that are not ``known`` to be kept already."""
+    streams_store.keep(conn, clinic_id, stream_id, parts.kept(its, known))
     since = feed.since(its)
     values = {
-        "seq": its.seq, "epoch": its.epoch, "state": to_bytes(its), "facts": feed.facts(its), "n": its.n,
+        "seq": its.seq, "epoch": its.epoch, "state": parts.hot(its), "facts": feed.facts(its), "n": its.n,
         "ranked": its.ranked, "statistic": its.statistic, "threshold": its.threshold, "watching": its.watching,
         "flagged_seq": its.flagged_seq, "since_seq": since.seq if since else None, "last_at": its.last_at,
     }  # fmt: skip
     streams_store.save(conn, clinic_id, stream_id, values)
 
 
-def replayed(conn: Conn, clinic_id: UUID, stored: Stored) -> bytes:
-    """The state's bytes computed again from the published rows and the epochs alone: they must be ``stored.state``."""
+def replayed(conn: Conn, clinic_id: UUID, stored: Stored) -> Stream:
+    """The stream computed again from the published rows and the epochs alone: its bytes must be those of ``loaded``."""
     boundaries = streams_store.epochs(conn, clinic_id, stored.stream_id)
     its, seen = feed.new(1, boundaries[0].threshold, boundaries[0].from_seq), set[str]()
     last, after = stored.seq, 0
@@ -75,7 +87,7 @@ def replayed(conn: Conn, clinic_id: UUID, stored: Stored) -> bytes:
             if step.outcome != "nothing":
                 seen.add(row.study)
     its, _ = _advanced(its, waiting, last + 1)
-    return to_bytes(its)
+    return its
 
 
 def _advanced(its: Stream, waiting: list[Epoch], seq: int) -> tuple[Stream, list[Epoch]]:

@@ -69,7 +69,7 @@ class Step:
 
 def new(epoch: int, threshold: float, seq: int, bindings: Mapping[str, int] | None = None) -> Stream:
     """An epoch without rows; it takes those after ``seq``. ``threshold`` is in studies."""
-    return Stream(epoch, threshold, seq, bindings=bindings or {})
+    return Stream(epoch, threshold, seq, base=epoch, bindings=bindings or {})
 
 
 def restarted(stream: Stream, epoch: int, threshold: float, *, fresh: bool) -> Stream:

@@ -16,8 +16,9 @@ from monitoring.judge import audits, evidence_store
 from monitoring.judge.judging import judged
 from monitoring.streams import epochs, feed, groups, streams_store
 from monitoring.streams.feed import Arrival, Drift, Step
-from monitoring.streams.state import Row, Stream, from_bytes
-from monitoring.streams.streams_store import Key, Observation
+from monitoring.streams.parts import Place, places
+from monitoring.streams.state import Row, Stream
+from monitoring.streams.streams_store import Key, Observation, Stored
 from registry.core.db import Conn, Database
 from registry.core.logs import log
 
@@ -34,6 +35,8 @@ class _Open:
     key: Key
     its: Stream
     seen: set[str]
+    known: set[Place]
+    """What is kept of it already."""
     observations: list[Observation] = field(default_factory=list)
     drifts: list[tuple[int, Drift, tuple[str, int] | None]] = field(default_factory=list)
     arrivals: list[tuple[int, Arrival, tuple[str, int] | None]] = field(default_factory=list)
@@ -88,7 +91,7 @@ class Follower:
                 streams_store.lock(conn, clinic_id)
                 for one in streams_store.streams(conn, clinic_id):
                     if one.stream_id == stream_id:
-                        its = from_bytes(one.state)
+                        its = epochs.loaded(conn, clinic_id, one)
                         judged(conn, clinic_id, stream_id, one.key, its, notify=self._notify)
 
     def _take_or_say(self, clinic_id: UUID, settled: int) -> int:
@@ -109,7 +112,7 @@ class Follower:
             opened = self._fed(conn, clinic_id, rows)
             for one in opened:
                 streams_store.add_observations(conn, clinic_id, one.stream_id, one.observations)
-                epochs.save(conn, clinic_id, one.stream_id, one.its)
+                epochs.save(conn, clinic_id, one.stream_id, one.its, one.known)
                 self._flag(conn, clinic_id, one)
                 evidence_store.add_draws(conn, clinic_id, one.stream_id, one.draws)
                 judged(conn, clinic_id, one.stream_id, one.key, one.its, notify=self._notify)
@@ -118,7 +121,7 @@ class Follower:
 
     def _fed(self, conn: Conn, clinic_id: UUID, rows: list[tuple[Key, Row]]) -> Iterable[_Open]:
         stored = streams_store.streams(conn, clinic_id)
-        known = {one.key: (one.stream_id, one.state) for one in stored}
+        known = {one.key: one for one in stored}
         seen = streams_store.seen(conn, clinic_id, [row.study for _, row in rows])
         policy = streams_store.policy(conn, clinic_id)
         opened: dict[Key, _Open] = {}
@@ -148,18 +151,18 @@ class Follower:
 
 
 def _opened(
-    conn: Conn, clinic_id: UUID, key: Key, row: Row, h: float, known: tuple[UUID, bytes] | None,
+    conn: Conn, clinic_id: UUID, key: Key, row: Row, h: float, known: Stored | None,
     seen: set[tuple[UUID, str]],
 ) -> _Open:  # fmt: skip
     if known:
-        stream_id, state = known
-        its = from_bytes(state)
-        standing = evidence_store.standing(conn, clinic_id, stream_id, its.flagged_seq)
-        return _Open(stream_id, key, its, {study for at, study in seen if at == stream_id}, standing=standing)
+        its = epochs.loaded(conn, clinic_id, known)
+        standing = evidence_store.standing(conn, clinic_id, known.stream_id, its.flagged_seq)
+        before = {study for at, study in seen if at == known.stream_id}
+        return _Open(known.stream_id, key, its, before, places(its), standing=standing)
     stream_id = streams_store.add_stream(conn, clinic_id, key, row.seq)
     epoch = epochs.first(conn, clinic_id, key, row, h)
     streams_store.add_epoch(conn, clinic_id, stream_id, epoch)
-    return _Open(stream_id, key, feed.new(1, h, epoch.from_seq), set())
+    return _Open(stream_id, key, feed.new(1, h, epoch.from_seq), set(), set())
 
 
 def _chance(one: _Open, row: Row) -> tuple[float, str]:

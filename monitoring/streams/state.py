@@ -12,7 +12,7 @@ from monitoring.detect.ranks import Floats
 from monitoring.errors import StateDamaged
 from monitoring.judge import wealth
 
-FORM = "radfleet-stream-2"
+FORM = "radfleet-stream-3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,8 @@ class Stream:
     epoch: int
     threshold: float
     seq: int
+    base: int = 0
+    """The epoch in which its reference began."""
     last_at: str = ""
     n: int = 0
     ranked: int = 0
@@ -94,7 +96,7 @@ class Stream:
 
 def to_bytes(stream: Stream) -> bytes:
     """A line of JSON with sorted keys, then the detector's own bytes. Equal streams give equal bytes."""
-    head = {name: _plain(getattr(stream, name)) for name in _FIELDS} | {"form": FORM}
+    head = {name: plain(getattr(stream, name)) for name in _FIELDS} | {"form": FORM}
     tail = detector_state.to_bytes(stream.detector) if stream.detector else b""
     return json.dumps(head, sort_keys=True).encode() + b"\n" + tail
 
@@ -108,7 +110,7 @@ def from_bytes(data: bytes) -> Stream:
             raise StateDamaged(why=f"This program reads the form {FORM} and no other.")
         head |= {
             "groups": {name: Group(**group) for name, group in head["groups"].items()},
-            "collecting": tuple(_row(row) for row in head["collecting"]),
+            "collecting": tuple(row(one) for one in head["collecting"]),
             "unknown": tuple(head["unknown"]),
             "began": Began(**head["began"]) if head["began"] else None,
             "moments": tuple((int(seq), str(at)) for seq, at in head["moments"]),
@@ -122,19 +124,21 @@ def from_bytes(data: bytes) -> Stream:
 _FIELDS = tuple(sorted(set(Stream.__dataclass_fields__) - {"detector"}))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A part of a stream as JSON takes it."""
     if isinstance(value, Row | Group | Began):
-        return {name: _plain(getattr(value, name)) for name in type(value).__dataclass_fields__}
+        return {name: plain(getattr(value, name)) for name in type(value).__dataclass_fields__}
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+        return {str(name): plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _row(head: dict[str, Any]) -> Row:
+def row(head: dict[str, Any]) -> Row:
+    """The row that ``plain`` wrote."""
     binding = head.pop("binding")
     return Row(**head, binding=(str(binding[0]), int(binding[1])) if binding else None)
 
 
-def vector(row: Row, features: tuple[str, ...]) -> Floats:
+def vector(its: Row, features: tuple[str, ...]) -> Floats:
     """The row's values [F] in the order of ``features``, NaN where it has none."""
-    return np.array([row.values.get(name, np.nan) for name in features], dtype=np.float64)
+    return np.array([its.values.get(name, np.nan) for name in features], dtype=np.float64)

@@ -1,16 +1,17 @@
 """Rows of streams: where the follower stands, what it reads, and what one batch writes, all in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
 from monitoring.streams import groups
+from monitoring.streams.parts import SLOTS, Place
 from monitoring.streams.state import Row
 from registry.core.db import Conn
 
@@ -45,7 +46,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A stream with its state as bytes."""
+    """A stream with its state as bytes (``parts.hot``)."""
 
     stream_id: UUID
     task: str
@@ -182,6 +183,38 @@ def streams(conn: Conn, clinic_id: UUID) -> list[Stored]:
         return cursor.execute(STREAMS, {"clinic_id": clinic_id}).fetchall()
 
 
+KEPT = """
+select part, epoch, scanner_group, number, body from monitoring.kept_row
+where clinic_id = %(clinic_id)s and stream_id = %(stream_id)s and (part <> 'reference' or epoch = %(base)s)"""
+
+
+def kept(conn: Conn, clinic_id: UUID, stream_id: UUID, base: int) -> dict[Place, bytes]:
+    """The rows that are kept of a stream, references of the epoch ``base`` alone."""
+    values = {"clinic_id": clinic_id, "stream_id": stream_id, "base": base}
+    return {
+        (part, epoch, group, number): bytes(body)
+        for part, epoch, group, number, body in conn.execute(KEPT, values)
+    }
+
+
+KEEP = """
+insert into monitoring.kept_row(clinic_id, stream_id, part, epoch, scanner_group, slot, number, body)
+values (%(clinic_id)s, %(stream_id)s, %(part)s, %(epoch)s, %(group)s, %(slot)s, %(number)s, %(body)s)
+on conflict (clinic_id, stream_id, part, epoch, scanner_group, slot) do update
+  set number = excluded.number, body = excluded.body"""
+
+
+def keep(conn: Conn, clinic_id: UUID, stream_id: UUID, rows: Mapping[Place, bytes]) -> None:
+    """Keep rows; each takes the place of the oldest of its part where that is full."""
+    found = [
+        {"clinic_id": clinic_id, "stream_id": stream_id, "part": part, "epoch": epoch, "group": group,
+         "slot": number % SLOTS.get(part, number + 1), "number": number, "body": body}
+        for (part, epoch, group, number), body in rows.items()
+    ]  # fmt: skip
+    with conn.cursor() as cursor:
+        cursor.executemany(KEEP, found)
+
+
 POLICY = """
 select per_day::float8, budget::float8, silent_after, reject_max::float8, edit_max::float8, failure_max::float8,
   late_max::float8, late_after, holds, version from monitoring.policy
@@ -253,6 +286,19 @@ def epochs(conn: Conn, clinic_id: UUID, stream_id: UUID) -> list[Epoch]:
     """A stream's epochs in their order."""
     with conn.cursor(row_factory=class_row(Epoch)) as cursor:
         return cursor.execute(EPOCHS, {"clinic_id": clinic_id, "stream_id": stream_id}).fetchall()
+
+
+REFERENCES = """
+select * from monitoring.epoch_v where clinic_id = %(clinic_id)s
+  and (%(task)s::text is null or task = %(task)s) and (%(sequence)s::text is null or sequence = %(sequence)s)
+order by task, sequence, digest, epoch limit 10000"""
+
+
+def references(conn: Conn, clinic_id: UUID, task: str | None, sequence: str | None) -> list[dict[str, Any]]:
+    """Epochs of a clinic's streams, who began them and why, those that hold marked."""
+    values = {"clinic_id": clinic_id, "task": task, "sequence": sequence}
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(REFERENCES, values).fetchall()
 
 
 SAVE = """

@@ -3,6 +3,7 @@
 from psycopg.rows import class_row
 
 from monitoring.vendors.changes import Span
+from monitoring.vendors.shared import Member
 from registry.core.db import Conn
 
 SPANS = """
@@ -17,3 +18,19 @@ def spans(conn: Conn, clinic: str | None = None) -> list[Span]:
     """Every scanner and software of a clinic, or of the fleet, with the time of its answered studies."""
     with conn.cursor(row_factory=class_row(Span)) as cursor:
         return cursor.execute(SPANS, {"clinic": clinic}).fetchall()
+
+
+MEMBERS = """
+select distinct s.clinic, coalesce(g ->> 'vendor', '?') as vendor, coalesce(g ->> 'software_major', '?') as software,
+  s.stream_id, s.statistic, s.threshold, s.since_at as since
+from monitoring.stream_v s cross join lateral jsonb_array_elements(s.scanner_groups) g
+where s.stream_id is not null and s.state <> 'superseded' and jsonb_typeof(g) = 'object'
+order by 1, 2, 3 limit 100000"""
+
+
+def members(conn: Conn) -> list[Member]:
+    """Every stream that is watched, once for each vendor and software that its studies come from."""
+    rows = conn.execute(MEMBERS)
+    return [
+        Member(clinic, vendor, software, s, h, since) for clinic, vendor, software, _, s, h, since in rows
+    ]

@@ -15,7 +15,7 @@ import uvicorn
 from psycopg.types.json import Jsonb
 
 from monitoring.streams import feed
-from monitoring.streams.state import to_bytes
+from monitoring.streams.parts import hot
 from monitoring.web.app import application
 from registry import accounts, clinics
 from registry.core.settings import Settings
@@ -136,7 +136,7 @@ def stream(
             )  # fmt: skip
         since = seqs[-shifted] if shifted else None
         known = replace(feed.new(1, 3650.0, seqs[-1]), last_at=datetime.now(UTC).isoformat())
-        state = to_bytes(known)
+        state = hot(known)
         conn.execute(
             "insert into monitoring.stream_state values (%s, %s, %s, 1, %s, %s, %s, %s, %s, 3650, %s, %s, %s, now())",
             (clinic, id, seqs[-1], state, Jsonb({"phase": "watching", "groups": ["philips ingenia"]}), studies,

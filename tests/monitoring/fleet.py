@@ -8,7 +8,9 @@ from uuid import UUID
 import numpy as np
 from psycopg.types.json import Jsonb
 
+from monitoring.streams import epochs, streams_store
 from monitoring.streams.follower import Follower
+from monitoring.streams.state import to_bytes
 from tests.kit.world import DIGEST_A, World
 
 TASK = "brain-extraction"
@@ -93,10 +95,9 @@ class Clinic:
 
     def state(self) -> bytes:
         """The bytes of its only stream."""
-        ((state,),) = self.world.sql(
-            "select state from monitoring.stream_state where clinic_id = %s", self.id
-        )
-        return bytes(state)
+        with self.world.db.database.monitor() as conn:
+            (stored,) = streams_store.streams(conn, self.id)
+            return to_bytes(epochs.loaded(conn, self.id, stored))
 
 
 def drain(world: World, follower: Follower | None = None) -> Follower:

@@ -267,7 +267,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "longer": lambda data: data + bytes(8),
     "empty": lambda _: b"",
     "no record": lambda _: b"null\n",
-    "another form": lambda data: data.replace(b"drift-2", b"drift-0", 1),
+    "another form": lambda data: data.replace(b"drift-3", b"drift-0", 1),
 }
 
 
