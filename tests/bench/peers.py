@@ -1,8 +1,7 @@
-"""Detectors of other libraries on the very same streams: Evidently's dataset rule, river's ADWIN, textbook CUSUM.
+"""Detectors of other libraries in environments of their own: river's at their defaults, and whether Evidently agrees.
 
-Evidently's rule (KS p < .05 a column, drifted when half of the columns are) is computed with scipy and compared with
-the real library in a process of its own; its figures count only where both say the same share. river runs in an
-environment that this makes itself below build/, because Radfleet does not need it.
+Rules that are published and short stand as curves in tests/bench/rules.py. river runs in an environment that this makes
+below build/, because Radfleet does not need it; a library that cannot be had is said so and never guessed.
 """
 
 import json
@@ -14,33 +13,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import ks_2samp
 
 from monitoring.detect.ranks import Floats
+from tests.bench import rules
 from tests.bench.record import BUILD
 
-WINDOW, DAY = 50, 10
 RIVER = "river==0.26.1"
-CUSUM_K, CUSUM_H = 0.5, 10.03
-"""For one false alarm in 3,650 studies over 20 two-sided normal columns with known mean (the research note)."""
-_ADWIN = """
+RIVERS = ("ADWIN", "PageHinkley", "KSWIN")
+_RIVER = """
 import json, sys
 import numpy as np
 from river import drift
-found = []
+found = {name: [] for name in sys.argv[3:]}
 for values in np.load(sys.argv[1]).values():
     n = int(sys.argv[2])
-    x = (values[n:] - values[:n].mean(0)) / values[:n].std(0)
-    detectors = [drift.ADWIN() for _ in range(x.shape[1])]
-    for row in (values[:n] - values[:n].mean(0)) / values[:n].std(0):
-        for d, v in zip(detectors, row): d.update(float(v))
-    at = None
-    for t, row in enumerate(x):
-        for d, v in zip(detectors, row): d.update(float(v))
-        if any(d.drift_detected for d in detectors):
-            at = t + 1
-            break
-    found.append(at)
+    x = (values - values[:n].mean(0)) / values[:n].std(0)
+    for name in found:
+        kind = getattr(drift, name)
+        detectors = [kind(seed=1) if name == "KSWIN" else kind() for _ in range(x.shape[1])]
+        for row in x[:n]:
+            for d, v in zip(detectors, row): d.update(float(v))
+        at = None
+        for t, row in enumerate(x[n:]):
+            for d, v in zip(detectors, row): d.update(float(v))
+            if any(d.drift_detected for d in detectors):
+                at = t + 1
+                break
+        found[name].append(at)
 print(json.dumps(found))
 """
 _EVIDENTLY = """
@@ -61,52 +60,17 @@ print(json.dumps(found))
 """
 
 
-def cusum(values: Floats, n: int) -> int | None:
-    """Studies until the first alarm of two-sided CUSUMs on columns standardised by the reference."""
-    x = (values[n:] - values[:n].mean(0)) / values[:n].std(0)
-    up, down = np.zeros(x.shape[1]), np.zeros(x.shape[1])
-    for t, row in enumerate(x):
-        up, down = np.maximum(up + row - CUSUM_K, 0), np.maximum(down - row - CUSUM_K, 0)
-        if max(up.max(), down.max()) >= CUSUM_H:
-            return t + 1
-    return None
-
-
-def share(values: Floats, n: int, at: int) -> float:
-    """Share of columns that Evidently's default test calls drifted in the window that ends before row n + at."""
-    window = values[n + at - WINDOW : n + at]
-    return float(np.mean([_drifted(values[:n, f], window[:, f]) for f in range(values.shape[1])]))
-
-
-_P: dict[tuple[int, int, int], bool] = {}
-
-
-def _drifted(reference: Floats, window: Floats) -> bool:
-    """KS p < .05. Without ties p follows from the sizes and the largest distance, so each distance is asked once."""
-    both = np.sort(np.concatenate([reference, window]))
-    below = [np.searchsorted(np.sort(x), both, side="right") for x in (reference, window)]
-    apart = int(np.abs(below[0] * len(window) - below[1] * len(reference)).max())
-    key = (len(reference), len(window), apart)
-    if key not in _P:
-        _P[key] = bool(ks_2samp(reference, window).pvalue < 0.05)
-    return _P[key]
-
-
-def evidently_rule(values: Floats, n: int) -> int | None:
-    """Studies until the dataset rule first fires, looked at once a day."""
-    return next((at for at in range(WINDOW, len(values) - n + 1, DAY) if share(values, n, at) >= 0.5), None)
-
-
 def evidently_agrees(streams: Sequence[Floats], n: int) -> bool | str:
     """Whether the real library says the same share of drifted columns, or why it could not be asked."""
-    done = _in_process(sys.executable, _EVIDENTLY, streams, n, WINDOW)
+    done = _in_process(sys.executable, _EVIDENTLY, streams, n, str(rules.WINDOW))
     if isinstance(done, str):
         return done
-    return bool(np.allclose(done, [share(values, n, WINDOW) for values in streams]))
+    ours = [float(np.mean(rules.p_values(values, n, rules.WINDOW) < 0.05)) for values in streams]
+    return bool(np.allclose(done, ours))
 
 
-def adwin(streams: Sequence[Floats], n: int) -> list[int | None] | str:
-    """Studies until the first alarm of river's ADWIN on any column, or why river could not be had."""
+def river(streams: Sequence[Floats], n: int) -> dict[str, list[int | None]] | str:
+    """Studies until the first alarm of each of river's detectors on any column, or why river could not be had."""
     place = BUILD / "peers"
     python = place / "bin" / "python"
     try:
@@ -117,15 +81,16 @@ def adwin(streams: Sequence[Floats], n: int) -> list[int | None] | str:
             subprocess.run(install, check=True, capture_output=True, timeout=300)
     except (OSError, subprocess.SubprocessError) as error:
         return f"river is left out: its environment could not be made ({type(error).__name__})"
-    return _in_process(str(python), _ADWIN, streams, n)
+    found: dict[str, list[int | None]] | str = _in_process(str(python), _RIVER, streams, n, *RIVERS)
+    return found
 
 
-def _in_process(python: str, code: str, streams: Sequence[Floats], *numbers: int) -> Any:
+def _in_process(python: str, code: str, streams: Sequence[Floats], n: int, *words: str) -> Any:
     BUILD.mkdir(exist_ok=True)
     path = Path(BUILD) / "peers-streams.npz"
     np.savez(path, *streams)
-    words = [python, "-c", code, str(path), *map(str, numbers)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
+    call = [python, "-c", code, str(path), str(n), *words]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=1200, check=False)
     path.unlink()
     if done.returncode:
         return f"it did not run: {(done.stderr.strip().splitlines() or ['?'])[-1][:200]}"
