@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,6 +40,10 @@ def onboard(
     reason: Annotated[str, typer.Option(help="Why, for --begin and --waive.", show_default=False)] = "",
     silent_studies: Annotated[int, typer.Option(help="Studies of the silent run, with --begin.")] = 50,
     probation_days: Annotated[int, typer.Option(help="Days of probation, with --begin.")] = 30,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a report for those who sign: .html or .pdf.", show_default=False),
+    ] = None,
     as_: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -65,6 +70,8 @@ def onboard(
     found = standing.of(db, its)
     if any(CALL in one.cure for step in found.steps for one in step.missing) and _called(slug):
         found = standing.of(db, its)
+    if report:
+        _report(db, found, report)
     if as_json:
         show([found.plain()], as_json=True)
     else:
@@ -144,6 +151,24 @@ def _called(slug: str) -> bool:
         talk(f"the destinations did not answer within {CALL_S} s")
         return True
     return done.returncode in (0, FAMILIES["unmet"].exit)
+
+
+def _report(db: "Database", found: "Standing", path: Path) -> None:
+    """Draw Evidently's opinion of the silent run where there is enough, and write the report."""
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from monitoring.evidence import freeze
+    from monitoring.evidence.errors import ReportAbsent
+    from monitoring.onboarding import report
+
+    try:
+        evidence = [asdict(one) for one in freeze.of_onboarding(db, found.clinic.slug)]
+    except ReportAbsent as error:
+        evidence = []
+        talk(f"without Evidently: {error.what}")
+    report.write(path, found, evidence, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+    talk(f"written: {path}")
 
 
 def _tell(found: "Standing") -> None:

@@ -99,6 +99,33 @@ def of_month(db: Database, clinic: str, days: int, *, make: Make = report.make) 
         return reports_store.reports(conn, clinic, None, done)
 
 
+def of_onboarding(db: Database, clinic: str, *, make: Make = report.make) -> list[Frozen]:
+    """The first half of what each stream of a new clinic has against the second: is it steady enough to begin with?
+
+    The same rows are drawn once. Raises ReportAbsent where no stream has 20 rows and 5 more, ReportFailed.
+    """
+    with db.monitor() as conn:
+        found = [(its, *reports_store.rows(conn, its)) for its in reports_store.halves(conn, clinic)]
+    wanted = []
+    for its, reference, current in found:
+        try:
+            tables = prepare(reference, current, its.watched)
+        except RowsTooFew:
+            continue
+        with db.monitor() as conn:
+            digest = reports_store.same(conn, its, "onboarding", tables.digest)
+        if digest is None:
+            freeze(db, its, reference, current, kind="onboarding", make=make)
+            with db.monitor() as conn:
+                digest = reports_store.same(conn, its, "onboarding", tables.digest)
+        wanted.append(digest)
+    with db.monitor() as conn:
+        frozen = [one for one in reports_store.reports(conn, clinic, None, 200) if one.digest in wanted]
+    if not frozen:
+        raise ReportAbsent(f"no stream of {clinic} has 20 studies in its first half and 5 in its second")
+    return frozen
+
+
 def html(conn: Conn, clinic_id: UUID, digest: str) -> bytes:
     """The HTML exactly as it was frozen; needs a monitor transaction. Raises ReportAbsent, ReportDamaged."""
     packed = reports_store.html(conn, clinic_id, digest)

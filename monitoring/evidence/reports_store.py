@@ -62,6 +62,37 @@ def streams(conn: Conn, clinic: str, days: int) -> list[Waiting]:
         return cursor.execute(STREAMS, {"clinic": clinic, "days": days}).fetchall()
 
 
+# The first half of what each stream of a clinic has so far is the reference, the second half is compared with it.
+HALVES = """
+select s.clinic_id, s.clinic, s.stream_id, null::bigint as flag_id, s.epoch,
+  (select (percentile_disc(0.5) within group (order by o.seq)) + 1 from monitoring.observation_v o
+    where o.clinic_id = s.clinic_id and o.stream_id = s.stream_id and o.outcome not in ('again', 'nothing'))
+    as since_seq, s.watched
+from monitoring.stream_v s
+where s.clinic = %(clinic)s and s.stream_id is not null and s.state <> 'superseded' and s.n > 1
+order by s.n desc limit 20"""
+
+
+def halves(conn: Conn, clinic: str) -> list[Waiting]:
+    """The streams of a clinic, each cut in the middle, the longest first."""
+    with conn.cursor(row_factory=class_row(Waiting)) as cursor:
+        return cursor.execute(HALVES, {"clinic": clinic}).fetchall()
+
+
+SAME = """
+select r.digest from monitoring.report_v r where r.clinic_id = %(clinic_id)s and r.kind = %(kind)s
+  and r.stream_id = %(stream_id)s and r.rows_digest = %(rows_digest)s order by r.at desc limit 1"""
+
+
+def same(conn: Conn, its: Waiting, kind: str, rows_digest: str) -> str | None:
+    """The report that was frozen from the very same rows."""
+    values = {
+        "clinic_id": its.clinic_id, "kind": kind, "stream_id": its.stream_id, "rows_digest": rows_digest
+    }  # fmt: skip
+    row = conn.execute(SAME, values).fetchone()
+    return str(row[0]) if row else None
+
+
 # The reference is what the epoch stands on: an epoch that kept its reference stands on the rows of the one before it.
 ROWS = """
 select o.seq >= %(since_seq)s as current, o.scanner_group, f.values

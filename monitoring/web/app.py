@@ -13,7 +13,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from monitoring.web import desk as desks
 from monitoring.web.desk import COOKIE, DOOR_COOKIE, Desk, Told, Visit
 from monitoring.web.errors import PageUnknown
-from monitoring.web.pages import clinic, flag, fleet, health, help, model, promotion, study, vendor
+from monitoring.web.pages import (
+    clinic,
+    flag,
+    fleet,
+    health,
+    help,
+    model,
+    onboarding,
+    promotion,
+    study,
+    vendor,
+)
 from monitoring.web.render import HEADERS, SANDBOX, STATIC, Frame, Page, error_page, html, problem, twin
 from registry.core.db import Database
 from registry.core.errors import RadfleetError
@@ -29,6 +40,7 @@ Do = Callable[[Visit, Mapping[str, str]], Told]
 PAGES: Mapping[str, Show] = {
     "/": fleet.show,
     "/clinics/{clinic}": clinic.show,
+    "/clinics/{clinic}/onboarding": onboarding.show,
     "/flags": flag.many,
     "/flags/{id}": flag.one,
     "/promotions": promotion.many,
@@ -43,6 +55,7 @@ PAGES: Mapping[str, Show] = {
     "/help/errors/{code}": help.error,
 }
 FORMS: Mapping[str, Do] = {
+    "/clinics/{clinic}/onboarding/accept": onboarding.accept,
     "/flags/{id}/acknowledge": flag.acknowledge,
     "/flags/{id}/mute": flag.mute,
     "/flags/{id}/resolve": flag.resolve,
@@ -70,10 +83,12 @@ def routes(settings: Settings, db: Database) -> FastAPI:
         app.add_api_route(path, _form(desk, do), methods=["POST"])
     picture = _bytes(desk, study.picture, "image/png", HEADERS)
     app.add_api_route("/studies/{study}/picture/{task}", picture, methods=["GET"])
-    report = _bytes(
-        desk, flag.report, "text/html; charset=utf-8", HEADERS | {"Content-Security-Policy": SANDBOX}
-    )
-    app.add_api_route("/flags/{id}/report", report, methods=["GET"])
+    sandbox = HEADERS | {"Content-Security-Policy": SANDBOX}
+    for path, find in (
+        ("/flags/{id}/report", flag.report),
+        ("/clinics/{clinic}/onboarding/{digest}", onboarding.report),
+    ):
+        app.add_api_route(path, _bytes(desk, find, "text/html; charset=utf-8", sandbox), methods=["GET"])
 
     @app.exception_handler(RadfleetError)
     def named(request: Request, error: RadfleetError) -> Response:

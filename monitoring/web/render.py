@@ -77,6 +77,12 @@ def html(page: Page, frame: Frame) -> HTMLResponse:
     return HTMLResponse(text, page.status, headers=HEADERS)
 
 
+def document(template: str, **facts: Any) -> str:
+    """A file that stands alone: its style is inside, and it asks nobody for anything."""
+    css = (HERE / "static" / "radfleet.css").read_text()
+    return templates().get_template(template).render(facts, css=css)
+
+
 def twin(page: Page) -> JSONResponse:
     """The page for programs: the same facts."""
     body = json.loads(json.dumps({"heading": page.heading, **page.facts}, default=plain))

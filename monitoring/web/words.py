@@ -6,14 +6,16 @@ from typing import Any
 # The kinds of status: each has a colour and a shape (templates/parts.html).
 BAD, WATCH, OK, NONE = "bad", "watch", "ok", "none"
 KINDS = {
-    **dict.fromkeys(("fine_tune", "recalibrate", "hold", "dead", "failed", "down", "fail", "open", "silent"), BAD),
+    **dict.fromkeys(
+        ("fine_tune", "recalibrate", "hold", "dead", "failed", "down", "fail", "open", "silent", "refuse"), BAD
+    ),
     **dict.fromkeys(
         ("watch", "flagged", "acknowledged", "muted", "rejected", "restarting", "stopping", "proposed", "approved",
-         "stale", "not_enough", "superseded", "retrying", "suspended"),
+         "stale", "not_enough", "superseded", "retrying", "suspended", "warn"),
         WATCH,
     ),
     **dict.fromkeys(
-        ("healthy", "quiet", "done", "ready", "active", "pass", "resolved", "delivered", "yes"), OK
+        ("healthy", "quiet", "done", "ready", "active", "pass", "resolved", "delivered", "yes", "accept", "signed"), OK
     ),
 }  # fmt: skip
 _UNITS = {"_ml": " ml", "_mm": " mm", "_mm3": " mm³", "_s": " s"}

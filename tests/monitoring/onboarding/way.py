@@ -78,7 +78,8 @@ class Way:
         )  # fmt: skip
         self.world.sql(
             "insert into serving.feature(clinic_id, study_id, revision, task, digest, profile, values)"
-            " select %s, id, 1, %s, %s, %s, jsonb_build_object('snr_wm', 10 + n %% 7 * 0.31)"
+            " select %s, id, 1, %s, %s, %s, jsonb_build_object('snr_wm', 10 + n * 37 %% 101 * 0.03,"
+            " 'cjv', 0.3 + n * 53 %% 97 * 0.001)"
             " from unnest(%s::uuid[]) with ordinality as u(id, n)", self.id, TASK, DIGEST_A, Jsonb(profile), its,
         )  # fmt: skip
         return its

@@ -8,6 +8,8 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from registry import versions
+from registry.conformance.standard import load
+from registry.onboarding import decisions
 from registry.promotions import moves
 from tests.house.tree import ROOT
 from tests.kit.answered import answered_study
@@ -18,7 +20,7 @@ from tests.kit.registry_rows import TASK
 from tests.kit.site import Site, people, serving, stream
 from tests.kit.world import World
 from tests.monitoring.web.look import LOOK
-from tests.registry.promoting import WHY, begin
+from tests.registry.promoting import WHY, Line, begin
 
 pytestmark = pytest.mark.tool("chromium")
 PICTURES = ROOT / "build" / "pages"
@@ -55,6 +57,7 @@ def site(fresh_db: FreshDb, world: World) -> Iterator[Site]:
     add_preview(world, answered, DOCUMENT)
     dead = world.study(line.clinic("norte").id, uid="1.2.99", state="dead")
     world.sql("update serving.study set code = 'registry.no_binding' where id = %s", dead)
+    an_onboarding(world, line)
     card = json.loads((ROOT / "serving/packages/ms-lesion-1.0.0/card.json").read_text())
     with line.system() as conn:
         model = {"name": TASK, "version": "9.0.0", "task": TASK, "runtime_class": "cpu-small"}
@@ -62,6 +65,34 @@ def site(fresh_db: FreshDb, world: World) -> Iterator[Site]:
     with door(fresh_db) as settings, serving(fresh_db, people(fresh_db, clara="andes"), settings) as running:
         STUDIES.update(answered=str(answered.study), dead=str(dead))
         yield running
+
+
+def an_onboarding(world: World, line: Line) -> None:
+    """norte is on its way: one scanner fits, one does not; its version was proposed by quin."""
+    its = line.clinic("norte")
+    with line.system() as conn:
+        decisions.begin(conn, its, by="quin", reason="contract of November, first scanner in the north")
+        decisions.waive(conn, its, "silent_run", by="anna", reason="its past was read by hand")
+        proof = {"reviews": 27, "minutes": 171.0, "odds": 21.4, "reviews_digest": "sha256:0"}
+        decisions.accept(
+            conn, its, TASK, line.version(1).digest, proof, by="quin", reason="good on our own cases"
+        )
+    rows = [("siemens Prisma (simulated)", "accept", []),
+            ("ge Signa HDxt", "refuse", [{"rule": "thickness-2d", "verdict": "refuse", "value": 6.0},
+                                         {"rule": "flair-3d", "verdict": "warn", "value": "2D"}]),
+            ("philips Ingenia", "unknown", [{"rule": "coverage", "verdict": "unknown", "value": None}])]  # fmt: skip
+    for scanner, verdict, deviations in rows:
+        world.sql(
+            "insert into monitoring.conformance(clinic_id, seq, study_id, task, sequence, scanner, standard,"
+            " rules_digest, verdict, deviations, at) select clinic_id, seq + %s, study_id, task, 'FLAIR', %s,"
+            " 'ms-2021/1', %s, %s, %s, at from serving.feature where clinic_id = %s limit 12",
+            1000 * len(scanner), scanner, load().digest, verdict, Jsonb(deviations), its.id,
+        )  # fmt: skip
+    world.sql("insert into registry.clinic_peer(clinic_id, calling_ae) values (%s, 'NORTE_MR')", its.id)
+    world.sql(
+        "insert into serving.destination(clinic_id, name, kind, host, port, ae_title)"
+        " values (%s, 'pacs', 'cstore', '127.0.0.1', 104, 'PACS')", its.id,
+    )  # fmt: skip
 
 
 STUDIES: dict[str, str] = {}
@@ -74,7 +105,8 @@ DOCUMENT = {
     "qualification": {"text": "AI - RESEARCH - NOT FOR PRIMARY DIAGNOSIS"},
 }  # fmt: skip
 ADDRESSES = (
-    "/sign-in", "/", "/clinics/parque", "/clinics/lakeside", "/flags", "/flags/1", "/promotions", "/promotions/1",
+    "/sign-in", "/", "/clinics/parque", "/clinics/lakeside", "/clinics/norte/onboarding", "/clinics/andes/onboarding",
+    "/flags", "/flags/1", "/promotions", "/promotions/1",
     "/studies", "/studies/answered", "/studies/dead", "/vendors", "/models", "/models/ms-lesion@1.0.0",
     "/models/ms-lesion@9.0.0", "/health", "/help", "/help/errors/web.form_stale", "/studies/nowhere",
 )  # fmt: skip
