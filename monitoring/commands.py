@@ -153,6 +153,8 @@ def _streams(clinic: str | None, limit: int) -> list[dict[str, Any]]:
 
 def _told(row: dict[str, Any], flags: list[dict[str, Any]]) -> list[str]:
     """One stream in sentences."""
+    from monitoring.judge.verdict import size
+
     lines = [f"{row['task']} {row['sequence'] or ''} ({row['model']}): {row['state']}"]
     if row["stream_id"] is None:
         return [*lines, "  no study was answered by this version yet: silence is no health"]
@@ -163,7 +165,7 @@ def _told(row: dict[str, Any], flags: list[dict[str, Any]]) -> list[str]:
             lines.append(f"    began {since['at'][:16]}, with 90 % between {since['low_at'][:16]} and "
                          f"{since['high_at'][:16]} (rows {since['low_seq']} to {since['high_seq']})")  # fmt: skip
     lines.append(f"  {row['n']} studies in epoch {row['epoch']}, {row['ranked']} ranked; statistic "
-                 f"{row['statistic']:.1f} of {row['threshold']:g}")  # fmt: skip
+                 f"{size(row['statistic'])} of {row['threshold']:g}")  # fmt: skip
     for group in row["scanner_groups"]:
         lines.append(
             f"  scanner: {group['name']} ({group['n']} studies, {group['reference']} in its reference)"

@@ -213,7 +213,7 @@ def _proven(its: Evidence) -> Verdict | None:
     )  # fmt: skip
 
 
-def _size(statistic: float) -> str:
+def size(statistic: float) -> str:
     """A statistic as people can read it: once far above its threshold it grows by powers of ten."""
     return f"{statistic:.0f}" if statistic < 1e6 else f"{statistic:.0e}".replace("e+", "e").replace("e0", "e")
 
@@ -223,7 +223,7 @@ def _drift(its: Evidence) -> Verdict | None:
         return None
     return Verdict(
         Word.WATCH, 7,
-        f"Drift is flagged (statistic {_size(its.statistic)}, flag at {its.threshold:.0f}); whether results are worse "
+        f"Drift is flagged (statistic {size(its.statistic)}, flag at {its.threshold:.0f}); whether results are worse "
         f"is not known yet: {_reviews(its, LABELS_LEAST)}.", "Review 20 % of the studies since then.",
         "reviews: harm shows after about 25, its absence after about 60",
     )  # fmt: skip
@@ -236,7 +236,7 @@ def _watch(its: Evidence) -> Verdict | None:
         what.append(f"reviews speak against the contract by odds of {its.e_harm:.0f} to 1")
     what += [count.sentence for count in its.counts_beyond]
     if drifting:
-        what.append(f"the drift statistic stands at {_size(its.statistic)} of {its.threshold:.0f}")
+        what.append(f"the drift statistic stands at {size(its.statistic)} of {its.threshold:.0f}")
     if not what:
         return None
     return Verdict(
