@@ -82,4 +82,4 @@ def sweep() -> None:
     its, db, stop = _service("sweep")
     store = Filestore(its.store_dir, free_bytes_min=0)
     announce_ready()
-    sweeping.loop(db, lambda: store.sweep(known_paths(db)), stop)
+    sweeping.loop(db, lambda: store.sweep(known_paths(db)), stop, lease_s=its.lease_s)

@@ -124,7 +124,8 @@ def release(conn: Conn, job: Job, error: str, *, burn: bool, wait_s: float = 2.0
 
 REAP = """
 with expired as (
-  select id from registry.job where state = 'leased' and lease_until < now() for update skip locked limit 100)
+  select id from registry.job where state = 'leased' and lease_until < now()
+    and pg_postmaster_start_time() < now() - make_interval(secs => %(grace_s)s) for update skip locked limit 100)
 update registry.job j set state = case when attempts >= max_attempts then 'dead' else 'ready' end,
   finished_at = case when attempts >= max_attempts then now() end,
   lease_until = null, owner = null, last_error = 'core.lease_expired',
@@ -133,12 +134,13 @@ from expired where j.id = expired.id
 returning j.id, j.clinic_id, j.study_id, j.revision, j.state"""
 
 
-def reap(conn: Conn) -> list[tuple[int, UUID, UUID, int, str]]:
+def reap(conn: Conn, grace_s: float = 0) -> list[tuple[int, UUID, UUID, int, str]]:
     """Return expired leases to the queue, or to ``dead`` after the last attempt.
 
+    None within ``grace_s`` of the server's start: while it was down nobody could beat, and no worker is to blame.
     Each row: (id, clinic, study, revision, state).
     """
-    return conn.execute(REAP).fetchall()
+    return conn.execute(REAP, {"grace_s": grace_s}).fetchall()
 
 
 REQUEUE = """

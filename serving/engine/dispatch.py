@@ -32,6 +32,7 @@ from serving.studies import studies_store
 from serving.studies.errors import Abandoned
 
 IDLE_S = 2.0
+AWAY_S = 0.5
 
 
 @dataclass(slots=True)
@@ -52,15 +53,17 @@ class Lease:
         self._end.set()
 
     def _beat(self) -> None:
-        while not self._end.wait(self.lease_s / 4):
+        wait_s = self.lease_s / 4
+        while not self._end.wait(wait_s):
             try:
                 with self.db.system() as conn:
                     queue_store.beat(conn, self.job, self.lease_s)
+                wait_s = self.lease_s / 4
             except Fenced:
                 self.lost.set()
                 return
             except DatabaseAway:
-                continue
+                wait_s = min(self.lease_s / 4, AWAY_S)  # the lease runs on: as soon as it is back
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,8 @@ def set_state(
     return row is not None
 
 
+# Before the jobs are read: of two tasks that end at once, each would still see the other as leased.
+LOCK = "select 1 from serving.study where clinic_id = %(clinic_id)s and id = %(study_id)s for no key update"
 JOBS = """
 select state, last_error from registry.job
 where clinic_id = %(clinic_id)s and study_id = %(study_id)s and revision = %(revision)s"""
@@ -161,7 +163,9 @@ def settle(
     conn: Conn, clinic_id: UUID, study_id: UUID, revision: int, *, cure: str | None = None
 ) -> str | None:
     """Derive the study's state from its jobs and store it: any unfinished -> None; dead before done before rejected."""
-    jobs = conn.execute(JOBS, {"clinic_id": clinic_id, "study_id": study_id, "revision": revision}).fetchall()
+    values = {"clinic_id": clinic_id, "study_id": study_id, "revision": revision}
+    conn.execute(LOCK, values)
+    jobs = conn.execute(JOBS, values).fetchall()
     states = [state for state, _ in jobs]
     if not states or {"ready", "leased"} & set(states):
         return None
@@ -169,6 +173,19 @@ def settle(
     code = next((error for s, error in jobs if s == state and error), None)
     set_state(conn, clinic_id, study_id, revision, state, code=code, cure=cure if state != "done" else None)
     return state
+
+
+UNSETTLED = """
+select s.clinic_id, s.id, s.revision from serving.study s where s.state in ('ready', 'running')
+  and exists (select from registry.job j where j.clinic_id = s.clinic_id and j.study_id = s.id
+    and j.revision = s.revision)
+  and not exists (select from registry.job j where j.clinic_id = s.clinic_id and j.study_id = s.id
+    and j.revision = s.revision and j.state in ('ready', 'leased')) limit 100"""
+
+
+def unsettled(conn: Conn) -> list[tuple[UUID, UUID, int]]:
+    """(clinic, study, revision) of what has no unfinished job and no end; for the system role."""
+    return conn.execute(UNSETTLED).fetchall()
 
 
 ADD_STEP = """

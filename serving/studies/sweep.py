@@ -61,26 +61,40 @@ def close(db: Database, clinic_id: UUID, study_id: UUID) -> bool:
     return True
 
 
-def reap(db: Database) -> int:
-    """Return expired leases to the queue; settle the studies of those that are dead now."""
+def reap(db: Database, grace_s: float = 0) -> int:
+    """Return expired leases to the queue; settle the studies whose last job is dead now.
+
+    What a sweep that was killed in between left unsettled is settled, too: it is looked for and not remembered.
+    """
     with db.system() as conn:
-        expired = queue_store.reap(conn)
+        expired = queue_store.reap(conn, grace_s)
     for _, clinic_id, study_id, revision, state in expired:
         with db.tenant(clinic_id) as conn:
             store.add_step(conn, clinic_id, study_id, revision, "lease_expired", {"state": state})
-            if state == "dead":
-                store.settle(conn, clinic_id, study_id, revision, cure=Abandoned.cure)
+    with db.system() as conn:
+        left = store.unsettled(conn)
+    for clinic_id, study_id, revision in left:
+        with db.tenant(clinic_id) as conn:
+            store.settle(conn, clinic_id, study_id, revision, cure=Abandoned.cure)
     return len(expired)
 
 
 def loop(
-    db: Database, extra: Callable[[], object], stop: Callable[[], bool], *, every_s: float = 0.5
+    db: Database,
+    extra: Callable[[], object],
+    stop: Callable[[], bool],
+    *,
+    lease_s: float,
+    every_s: float = 0.5,
 ) -> None:
-    """Turn for ever; a database that is away is waited for. ``extra`` runs about once a minute."""
+    """Turn for ever; a database that is away is waited for. ``extra`` runs about once a minute.
+
+    ``lease_s``: workers that could not beat while the database was down get so long to do it after its start.
+    """
     next_extra = 0.0
     while not stop():
         try:
-            closed, expired = close_due(db), reap(db)
+            closed, expired = close_due(db), reap(db, lease_s)
             if closed or expired:
                 log().info("swept", count=closed, state=f"expired={expired}")
             if time.monotonic() >= next_extra:

@@ -56,6 +56,16 @@ def test_the_mutant_without_a_fence_is_caught(world: World, monkeypatch: pytest.
         test_a_zombie_is_refused_and_its_successor_wins(world)
 
 
+def test_nobody_is_to_blame_while_the_server_was_down(world: World) -> None:
+    clinic = world.clinic()
+    world.job(clinic, world.study(clinic))
+    assert _claim(world) is not None
+    world.sql("update registry.job set lease_until = now() - interval '1 s'")
+    with world.db.database.system() as conn:
+        assert queue_store.reap(conn, grace_s=1e9) == [], "the server began within the grace"
+        assert len(queue_store.reap(conn)) == 1
+
+
 def test_a_job_dies_after_three_claims_and_comes_back_by_command(world: World) -> None:
     clinic = world.clinic()
     study = world.study(clinic)

@@ -1,10 +1,13 @@
 """Studies close by the database's deadline, end by name, and open again for late instances."""
 
+import threading
 from dataclasses import dataclass
 from uuid import UUID
 
 import pytest
 
+from registry.core import queue_store
+from registry.core.queue_store import Job
 from serving.studies import retry, studies_store, sweep
 from serving.studies.errors import NoBindingForStudy, NothingToRetry, PatientMixup, StudyUnknown
 from tests.kit.world import World
@@ -128,6 +131,50 @@ def test_what_no_part_moves_is_listed_as_stuck(world: World) -> None:
     world.sql("update serving.study set deadline = now() - interval '2 min'")
     with world.db.database.system() as conn:
         assert [row.what for row in studies_store.stuck(conn)] == ["receiving"]
+
+
+def _two_jobs(world: World) -> tuple[UUID, UUID, list[Job]]:
+    """A study of which two tasks are being answered."""
+    clinic = world.clinic()
+    study = world.study(clinic, state="running")
+    for key in "ab":
+        world.job(clinic, study, key)
+    with world.db.database.system() as conn:
+        jobs = [queue_store.claim(conn, "w", ["infer"]) for _ in "ab"]
+    return clinic, study, [job for job in jobs if job]
+
+
+def test_two_tasks_that_end_at_once_end_the_study(world: World) -> None:
+    """Mutant caught: settling without the lock, where each transaction still sees the other's job as leased."""
+    clinic, study, (one, two) = _two_jobs(world)
+    db, ended = world.db.database, []
+
+    def other() -> None:
+        with db.tenant(clinic) as conn:
+            queue_store.finish(conn, two)
+            ended.append(studies_store.settle(conn, clinic, study, 1))
+
+    thread = threading.Thread(target=other)
+    with db.tenant(clinic) as conn:
+        queue_store.finish(conn, one)
+        ended.append(studies_store.settle(conn, clinic, study, 1))
+        thread.start()
+        thread.join(0.5)  # it waits for us, or has ended without seeing us
+    thread.join(10)
+    assert ended == [None, "done"]
+    assert _state(world) == [("done", 1, None)]
+
+
+def test_what_a_killed_sweep_left_unsettled_is_settled(world: World) -> None:
+    clinic, _, (one, two) = _two_jobs(world)
+    with world.db.database.tenant(clinic) as conn:
+        queue_store.finish(conn, one)
+    sweep.reap(world.db.database)
+    assert _state(world) == [("running", 1, None)], "one job is still worked on"
+    world.sql("update registry.job set state = 'dead', lease_until = null, last_error = 'core.lease_expired',"
+              " finished_at = now() where id = %s", two.id)  # fmt: skip
+    sweep.reap(world.db.database)
+    assert _state(world) == [("dead", 1, "core.lease_expired")]
 
 
 def test_an_unknown_study_is_said_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
