@@ -16,6 +16,15 @@ def add(conn: Conn, values: Mapping[str, object]) -> None:
     conn.execute(ADD, values)
 
 
+OTHERS = """
+select digest from registry.local_version group by digest having not bool_or(clinic_id = %(clinic_id)s) limit 10000"""
+
+
+def others(conn: Conn, clinic_id: UUID) -> set[str]:
+    """The local versions of other clinics, which this one must not learn of. Needs a system transaction."""
+    return {str(row[0]) for row in conn.execute(OTHERS, {"clinic_id": clinic_id})}
+
+
 # A digest can belong to several clinics only where each made the very same bytes.
 ELSEWHERE = """
 select count(*) > 0 and not bool_or(clinic_id = %(clinic_id)s) from registry.local_version where digest = %(digest)s"""

@@ -1,4 +1,4 @@
-"""``make isolation``: thousands of probes from one clinic into another, over pool, HTTP door and DICOM door.
+"""``make isolation``: thousands of probes from one clinic into another, over pool, both doors and the pages.
 
 Goals: not one foreign row, at least 2,000 probes, every planted hole found. Writes build/isolation.json.
 """
@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from registry import cluster_store, postgres
+from registry import accounts, cluster_store, postgres
 from registry.core import logs
 from registry.core.migrate import migrate
 from registry.core.settings import settings
 from tests.bench.record import Goal, record, versions
-from tests.isolation import doors, probes
+from tests.isolation import doors, fill, pages, probes
 from tests.isolation.catalogue import faults
 from tests.kit.db import PASSWORD, FreshDb, Server, free_port
-from tests.kit.world import World
+from tests.kit.world import DIGEST_B, World
 
 QUICK, WHOLE = 2_000, 10_000
 HOLES = ("serving.study", "serving.result", "registry.job", "serving.feature")
@@ -72,14 +72,38 @@ def run(world: World, goal: int) -> tuple[probes.Tally, dict[str, int], dict[str
             before = tally.probes
             probe(open_doors, sides, rounds, tally)  # type: ignore[arg-type]
             ways[name] = tally.probes - before
+    before, caught = tally.probes, look_at_pages(world, clinics, tally)
+    ways["pages"] = tally.probes - before
+    for its in clinics:
+        fill.fill(world, its.clinic)
     before = tally.probes
     once = probes.Tally()
     probes.pool(world, world.db.database, clinics, 1, once)
     probes.pool(world, world.db.database, clinics, -(-(goal - tally.probes) // once.probes), tally)
     ways["pool"] = tally.probes - before
-    caught = holes(world, clinics)
+    caught |= holes(world, clinics)
     caught["the DICOM door takes everybody for one clinic"] = doors.mixed_up(world, sides) > 0  # type: ignore[arg-type]
     return tally, ways, caught
+
+
+def look_at_pages(
+    world: World, clinics: tuple[probes.Planted, probes.Planted], tally: probes.Tally
+) -> dict[str, bool]:
+    """One clinic's key against all of the other, both ways; and whether pages that read the fleet are noticed."""
+    world.version(DIGEST_B, version="2.0.0")
+    with world.db.database.system() as conn:
+        accounts.add(conn, "anna", "admin", by="isolation")
+        accounts.add(conn, "bert", "ml", by="anna")
+    north, south = (
+        pages.plant(world, slug, its.clinic) for slug, its in zip(("north", "south"), clinics, strict=True)
+    )
+    with pages.site(world, (north, south)) as site:
+        for victim, intruder in ((north, south), (south, north)):
+            pages.probe(site, victim, intruder, tally)
+        seen = probes.Tally()
+        with pages.reading_the_fleet():
+            pages.probe(site, north, south, seen)
+    return {"pages that read as the fleet": len(seen.foreign) > 0}
 
 
 def holes(world: World, clinics: tuple[probes.Planted, probes.Planted]) -> dict[str, bool]:

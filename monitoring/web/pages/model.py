@@ -5,18 +5,24 @@ from typing import Any
 from monitoring.web import views_store, words
 from monitoring.web.desk import Visit
 from monitoring.web.render import Page
-from registry import versions
+from registry import local_versions_store, versions
+from registry.errors import VersionUnknown
 from registry.versions_store import Version
 
 
 def many(visit: Visit) -> Page:
     """Every version with the number of clinics that it answers."""
+    hidden = _hidden(visit)
     with visit.reading() as conn:
         found, bound = versions.list(conn), views_store.bound(conn)
     where: dict[str, set[str]] = {}
     for row in bound:
         where.setdefault(row["digest"], set()).add(row["clinic"])
-    rows = [_row(version) | {"clinics": sorted(where.get(version.digest, ()))} for version in found]
+    rows = [
+        _row(version) | {"clinics": sorted(where.get(version.digest, ()))}
+        for version in found
+        if version.digest not in hidden
+    ]
     rows.sort(key=lambda row: (row["task"], -len(row["clinics"])))
     used = sum(bool(row["clinics"]) for row in rows)
     heading = (
@@ -29,8 +35,11 @@ def many(visit: Visit) -> Page:
 
 def one(visit: Visit) -> Page:
     """One version. Raises VersionUnknown, VersionAmbiguous."""
+    hidden = _hidden(visit)
     with visit.reading() as conn:
         version = versions.by_name(conn, visit.args["digest"])
+        if version.digest in hidden:
+            raise VersionUnknown("no model version has this name or digest")
         bound = views_store.bound(conn, digest=version.digest)
     clinics = sorted({row["clinic"] for row in bound})
     facts = {
@@ -41,6 +50,14 @@ def one(visit: Visit) -> Page:
     }
     told = f"answers {words.count(len(clinics), 'clinic')}" if clinics else "answers nobody"
     return Page("model.html", "/models", f"{version.label} {told}: research use only.", facts)
+
+
+def _hidden(visit: Visit) -> set[str]:
+    """Digests that this session must not learn of: a version of another clinic's people says how many there are."""
+    if not visit.who.clinic_id:
+        return set()
+    with visit.desk.db.system() as conn:
+        return local_versions_store.others(conn, visit.who.clinic_id)
 
 
 def _row(version: Version) -> dict[str, Any]:
