@@ -53,7 +53,13 @@ def smaller(size: storm.Size, studies: int, kills: int) -> storm.Size:
 def judge(report: storm.Report, size: storm.Size, seed: int, caught: dict[str, bool], seconds: float) -> int:
     """Write the figures against the goals; the exit code."""
     verdict = report.verdict
-    for name, found in (("lost", verdict.lost), ("duplicate", verdict.duplicate), ("stuck", verdict.stuck)):
+    lists = {
+        "lost": verdict.lost,
+        "duplicate": verdict.duplicate,
+        "stuck": verdict.stuck,
+        "shown": report.shown,
+    }
+    for name, found in lists.items():
         for text, count in Counter(found).items():
             print(f"{name}: {text} ({count} times)", file=sys.stderr)
     kills, wanted = sum(report.kills.values()), sum(size.kills.values())
@@ -66,6 +72,7 @@ def judge(report: storm.Report, size: storm.Size, seed: int, caught: dict[str, b
         Goal("lost", len(verdict.lost), 0, at_least=False),
         Goal("duplicate", len(verdict.duplicate), 0, at_least=False),
         Goal("stuck", len(verdict.stuck), 0, at_least=False),
+        Goal("pages and metrics that do not answer truly", len(report.shown), 0, at_least=False),
         Goal("planted faults not noticed", list(caught.values()).count(False), 0, at_least=False),
     ]
     return record(

@@ -17,7 +17,7 @@ from scipy import ndimage
 from serving.demo.errors import DemoFailed
 from serving.demo.head import write_head
 from serving.demo.stage import Stage, free_ports
-from tests.chaos import checker
+from tests.chaos import checker, shown
 from tests.chaos.killer import Killer
 from tests.chaos.ledger import entries
 
@@ -49,6 +49,7 @@ class Report:
     not_killed: Counter[str]
     while_arriving: int = 0
     retried: dict[str, int] = field(default_factory=dict)
+    shown: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -137,6 +138,8 @@ def _settle(stage: Stage, size: Size, report: Report) -> None:
     report.verdict = checker.check(its, entries(stage.home), stage.home / "pacs")
     report.verdict.stuck += ["a study is unfinished"] * left[0] + ["a delivery is unfinished"] * left[1]
     report.verdict.stuck += [f"a study ended as {state} ({code})" for _, state, code in checker.ended(its)]
+    ((done,),) = checker.ask(its, "select count(*) from serving.study where state = 'done'")
+    report.shown = shown.faults(stage, done)
     listed: list[Any] = json.loads(stage.run("study", "list", "--stuck", "--json"))
     report.verdict.stuck += [f"study list --stuck: {row['what']}" for row in listed]
 

@@ -12,7 +12,16 @@ from tests.chaos.__main__ import QUICK, smaller
 from tests.chaos.ledger import Entry, Ledger, entries
 
 # Without delivery: what a killed sender had claimed waits out its lease of 60 s.
-KILLS = {"door dicom": 2, "work": 1, "sweep": 1, "postgres": 1, "replica": 1}
+KILLS = {
+    "door dicom": 2,
+    "work": 1,
+    "sweep": 1,
+    "postgres": 1,
+    "replica": 1,
+    "web": 1,
+    "metrics": 1,
+    "monitor": 1,
+}
 
 
 @pytest.mark.slow
@@ -20,6 +29,7 @@ def test_a_small_storm_loses_doubles_and_forgets_nothing(tmp_path: Path) -> None
     report = storm.run(tmp_path / "home", storm.Size(8, KILLS, 0.5, (1.0, 3.0), settle_s=240), seed=3)
     assert dict(report.kills) == KILLS
     assert (report.verdict.lost, report.verdict.duplicate, report.verdict.stuck) == ([], [], [])
+    assert report.shown == []
     assert report.verdict.counted["instances_acknowledged"] == 8 * storm.SHAPE[2]
 
 
