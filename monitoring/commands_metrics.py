@@ -40,7 +40,9 @@ def sync(as_json: AsJson = False) -> None:
 
 @dashboard.command("show")
 def dashboard_show(
-    uid: Annotated[str, typer.Argument(help="radfleet-fleet or radfleet-clinic.", metavar="UID")],
+    uid: Annotated[
+        str, typer.Argument(help="radfleet-fleet, radfleet-clinic or radfleet-qa.", metavar="UID")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Print one dashboard, indented or in one line: JSON for a Grafana that is provisioned by files."""

@@ -1,4 +1,4 @@
-"""The fleet's and the clinic's dashboard: pure, Grafana's JSON (schema v1). Every panel answers "what happened?"."""
+"""The dashboards of fleet, clinic and QA team: pure, Grafana's JSON (schema v1). Each panel says what happened."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ _CALM, _ALARM = "green", "red"
 
 def all_of_them() -> list[Json]:
     """Every dashboard; ``uid`` never changes, so that links and pushes find the same one again."""
-    return [fleet(), clinic()]
+    return [fleet(), clinic(), qa()]
 
 
 def fleet() -> Json:
@@ -71,6 +71,38 @@ def clinic() -> Json:
         _curves("Studies without an end", [(f"radfleet_studies_open{its}", "{{state}}")]),
         _curves("Delivery: oldest object that waits", [(f"radfleet_outbox_oldest_age_seconds{its}", "age")], "s"),
         _table("Bound now", f"radfleet_clinic_binding_info{its}"),
+    ])  # fmt: skip
+
+
+def qa() -> Json:
+    """Which clinic needs a judgement, what readers said, and whether monitoring itself works."""
+    wait = "topk(10, radfleet_reports_oldest_wait_seconds)"
+    return _dashboard("radfleet-qa", "Radfleet: QA", [], [
+        _stat("Open flags", "sum(radfleet_flags_open)", alarm_from=1),
+        _stat("Harm", 'sum(radfleet_flag{verdict=~"hold|recalibrate|fine_tune"}) or vector(0)', alarm_from=1),
+        _stat("Silent clinics", "count(clinic:radfleet_silence:ratio > 1) or vector(0)", alarm_from=1),
+        _stat("Rows not followed", "max(radfleet_features_oldest_unread_age_seconds)", alarm_from=900, unit="s"),
+        _stat("Reports that wait", "sum(radfleet_reports_waiting)", alarm_from=1),
+        _stat("Studies stuck", "sum(radfleet_studies_stuck)", alarm_from=1),
+        _stat("Not surely told", 'sum(radfleet_notices{state=~"unsure|given_up"})', alarm_from=1),
+        _table("Flags that need somebody", "radfleet_flag > 0"),
+        _table("Verdict of each stream", "radfleet_stream_verdict"),
+        _curves("Nearest to a flag: statistic / threshold", [
+            ("topk(10, max by (clinic) (radfleet_stream_statistic / radfleet_stream_threshold))", "{{clinic}}")]),
+        _curves("Lowest Dice of blinded readings, 30 days", [
+            ('bottomk(10, radfleet_review_dice{blinded="yes"})', "{{clinic}} {{task}}")]),
+        _curves("Cases behind it", [('sum by (task) (radfleet_review_dice_cases{blinded="yes"})', "{{task}}")]),
+        _curves("Reviews of 30 days", [
+            ("sum by (decision, blinded) (radfleet_reviews_30d)", "{{decision}} blinded: {{blinded}}")]),
+        _curves("Studies of a day", [("sum by (outcome) (radfleet_studies_ended_24h)", "{{outcome}}")]),
+        _curves("Most rejected or dead of a day", [
+            ('topk(10, sum by (clinic) (radfleet_studies_ended_24h{outcome!="done"}))', "{{clinic}}")]),
+        _curves("Longest silence / agreed", [
+            ("topk(10, (time() - radfleet_clinic_last_heard_timestamp_seconds) / radfleet_clinic_silent_after_seconds)",
+             "{{clinic}}")]),
+        _curves("How long flags wait for their report", [(wait, "{{clinic}}")], "s"),
+        _curves("Promotions that wait", [
+            ("topk(10, radfleet_promotion_oldest_age_seconds)", "{{clinic}} {{state}}")], "s"),
     ])  # fmt: skip
 
 

@@ -31,4 +31,4 @@ class DashboardUnknown(NotFound):
     """There is no such dashboard."""
 
     code = "grafana.dashboard_unknown"
-    cure = "Give radfleet-fleet or radfleet-clinic."
+    cure = "Give radfleet-fleet, radfleet-clinic or radfleet-qa."

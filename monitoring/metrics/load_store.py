@@ -4,6 +4,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
+from monitoring.evidence.tables import CURRENT_MIN
 from registry.core.db import Conn
 
 Row = dict[str, Any]
@@ -12,7 +13,7 @@ ROWS_MAX = 50_000
 
 def _rows(conn: Conn, statement: Any, limit: int = ROWS_MAX) -> list[Row]:
     with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement, {"limit": limit}).fetchall()
+        return cursor.execute(statement, {"limit": limit, "current_min": CURRENT_MIN}).fetchall()
 
 
 CLINICS = """
@@ -40,6 +41,15 @@ select clinic, task, state, kind, coalesce(verdict, 'none') as verdict, count(*)
 from monitoring.flag_v where state <> 'resolved' group by 1, 2, 3, 4, 5 limit %(limit)s"""
 REVIEWS = "select clinic, task, decision, blinded, reviews from monitoring.review_load_v limit %(limit)s"
 DICE = "select clinic, task, blinded, cases, dice from monitoring.dice_load_v limit %(limit)s"
+# Flags whose report could have been drawn since they had enough studies, and was not: evidence fails.
+REPORTS = """
+select f.clinic, count(*) as reports, extract(epoch from now() - min(greatest(f.opened_at, n.at))) as age_s
+from monitoring.flag_v f cross join lateral (select max(o.at) as at, count(*) as studies from (
+  select at from monitoring.observation_v o where o.clinic_id = f.clinic_id and o.stream_id = f.stream_id
+    and o.seq >= f.since_seq and o.outcome not in ('again', 'nothing') order by o.seq limit %(current_min)s) o) n
+where f.state <> 'resolved' and n.studies >= %(current_min)s
+  and not exists (select from monitoring.report_v r where r.clinic_id = f.clinic_id and r.flag_id = f.id)
+group by 1 limit %(limit)s"""
 NOTICES = "select channel, state, notices from monitoring.notice_load_v limit %(limit)s"
 
 
@@ -51,7 +61,7 @@ def read(conn: Conn) -> dict[str, list[Row]]:
         "clinics": _rows(conn, CLINICS), "lanes": _rows(conn, LANES), "turnaround": _rows(conn, TURNAROUND),
         "answers": _rows(conn, ANSWERS), "bindings": _rows(conn, BINDINGS), "promotions": _rows(conn, PROMOTIONS),
         "streams": _rows(conn, STREAMS), "flags": _rows(conn, FLAGS), "reviews": _rows(conn, REVIEWS),
-        "dice": _rows(conn, DICE), "notices": _rows(conn, NOTICES),
+        "dice": _rows(conn, DICE), "notices": _rows(conn, NOTICES), "reports": _rows(conn, REPORTS),
     }  # fmt: skip
 
 

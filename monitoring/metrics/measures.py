@@ -52,6 +52,8 @@ CLINIC = (
     Measure("radfleet_features_unread", "Feature rows that the monitor has not taken", ("clinic",)),
     Measure("radfleet_features_oldest_unread_age_seconds", "Age of the oldest of them", ("clinic",)),
     Measure("radfleet_flags_open", "Flags that are not resolved", ("clinic",)),
+    Measure("radfleet_reports_waiting", "Flags with enough studies for a report and none", ("clinic",)),
+    Measure("radfleet_reports_oldest_wait_seconds", "How long the first of them could have had one", ("clinic",)),
 )  # fmt: skip
 VERSION = (
     Measure("radfleet_clinic_binding_info", "1, with the version bound now; scope is *, profile or serial",

@@ -76,6 +76,11 @@ def _watched(rows: Mapping[str, Sequence[Row]]) -> Iterator[Sample]:
         yield "radfleet_flag", labels, row["flags"]
     for clinic, count in flags.items():
         yield "radfleet_flags_open", (clinic,), count
+    reports = {row["clinic"]: (0, 0) for row in rows["clinics"]}
+    reports |= {row["clinic"]: (row["reports"], row["age_s"]) for row in rows["reports"]}
+    for clinic, (count, age_s) in reports.items():
+        yield "radfleet_reports_waiting", (clinic,), count
+        yield "radfleet_reports_oldest_wait_seconds", (clinic,), age_s
     for row in rows["reviews"]:
         said = (row["clinic"], row["task"], row["decision"], _word(row["blinded"]))
         yield "radfleet_reviews_30d", said, row["reviews"]

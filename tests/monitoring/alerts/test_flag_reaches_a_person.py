@@ -142,7 +142,7 @@ def test_a_flag_reaches_the_receiver_and_ends_there(world: World, tmp_path: Path
             f"http://127.0.0.1:{prometheus}/-/ready",
         ))  # fmt: skip
         path, alert = arrives(got, "RadfleetFlagRaised")
-        assert path == "/tickets"
+        assert path == "/qa"
         assert alert["labels"] | {"clinic": "north", "kind": "drift"} == alert["labels"]
         assert "north, brain-extraction: drift" in alert["annotations"]["summary"]
         assert alert["annotations"]["runbook_url"] == "http://127.0.0.1:18091/runbooks/RadfleetFlagRaised"

@@ -55,7 +55,7 @@ def test_it_pushes_once_and_then_leaves_alone(run, there: Grafana) -> None:  # t
     code, rows, _ = run()
     assert code == 0
     assert set(done(rows).values()) == {"created"}
-    assert there.dashboards.keys() == {"radfleet-fleet", "radfleet-clinic"}
+    assert there.dashboards.keys() == {"radfleet-fleet", "radfleet-clinic", "radfleet-qa"}
     assert there.tokens == {"Bearer glsa_word"}
     texts = [one["text"] for one in there.annotations]
     assert len(texts) == 2
