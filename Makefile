@@ -17,7 +17,7 @@ on = $(filter-out 0 no false,$(1))
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=67108864
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check bench-study bench-intake bench-models bench-cure bench-monitoring conformance chaos \
+.PHONY: help setup demo test lint check bench-study bench-intake bench-models bench-cure bench-monitoring bench-promotion conformance chaos \
         isolation train-brain train-lesion pack clean
 
 ##@ Begin here
@@ -58,6 +58,9 @@ bench-monitoring: $(STAMP) ## The drift detector beside Evidently, ADWIN and CUS
 
 bench-cure: $(STAMP) ## One MS patient held out: Dice before a shift, after it, after T1, after T2 (needs RADFLEET_DATA)
 	$(BIN)/python -m tests.bench.cure
+
+bench-promotion: $(STAMP) ## 1,000 requests across promotions and rollbacks: none fails, none by another version
+	$(BIN)/python -m tests.bench.promotion
 
 conformance: $(STAMP) ## Real vendor DICOM in, SEG and SR out, against the reference tools
 	$(BIN)/python -m tests.conformance

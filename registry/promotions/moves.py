@@ -195,6 +195,15 @@ def list(
     return moves_store.page(conn, clinic.id if clinic else None, open_only=open_only, limit=limit)
 
 
+def near(conn: Conn) -> tuple[set[str], set[str]]:
+    """Digests that may be bound at any moment, and those of them whose promotion is approved.
+
+    The first are those of open promotions, and those to which a rollback would lead. Needs a system transaction.
+    """
+    rows = moves_store.near(conn)
+    return {digest for digest, _ in rows}, {digest for digest, approved in rows if approved}
+
+
 def proof(it: Promotion) -> str:
     """The digest of a row, as its last event keeps it: an altered row no longer has it."""
     facts = asdict(it)

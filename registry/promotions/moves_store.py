@@ -154,6 +154,21 @@ def earlier(conn: Conn, clinic_id: UUID, task: str, scope: str) -> Way | None:
     return Way(*row) if row else None
 
 
+# What a decision of the next moment may bind: open promotions, and the version before each open binding.
+NEAR = """
+select digest, state = 'approved' as approved from registry.promotion where state in ('proposed', 'approved')
+union
+select p.active_digest, false from registry.promotion p
+join registry.binding b on b.clinic_id = p.clinic_id and b.promotion_id = p.id
+where upper_inf(b.valid) and p.active_digest is not null
+order by 1, 2 limit 10000"""
+
+
+def near(conn: Conn) -> list[tuple[str, bool]]:
+    """(digest, whether its promotion is approved) of every version that may be bound at any moment."""
+    return [(str(row[0]), bool(row[1])) for row in conn.execute(NEAR)]
+
+
 AFTER = SELECT + "where p.id > %(after)s order by p.id limit %(limit)s"
 
 

@@ -106,6 +106,18 @@ def deploy(settings: Settings) -> list[str]:
     return [app["name"] for app in wanted["applications"]]
 
 
+def warm(runtime_class: str, digest: str, timeout_s: float) -> int:
+    """Have every replica of a class load a package: how many did. Raises what Ray raises, and TimeoutError.
+
+    One call a replica at once: a replica takes one at a time, so each gets its own unless it is busy with a study.
+    """
+    name = application(runtime_class)
+    replicas = serve.status().applications[name].deployments["Host"].replica_states.get("RUNNING", 0)
+    handle = serve.get_app_handle(name)
+    answers = [handle.warm.remote(digest) for _ in range(replicas)]
+    return sum("ok" in answer.result(timeout_s=timeout_s) for answer in answers)
+
+
 def states(names: list[str]) -> dict[str, str]:
     """State of each application as Serve gives it: RUNNING, DEPLOYING, DEPLOY_FAILED, ..., or ABSENT."""
     found = serve.status().applications

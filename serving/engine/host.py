@@ -82,6 +82,13 @@ class Host:
         await asyncio.to_thread(self._shelf.get, digest)
         return digest
 
+    async def warm(self, digest: str) -> dict[str, Any]:
+        """Load a package before anybody asks for it; returns ``{"ok": digest}`` or ``{"error": {...}}``."""
+        try:
+            return {"ok": await self.ready(digest)}
+        except RadfleetError as error:
+            return {"error": record(error)}
+
     async def answer(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Segment the study of a ``Request``; returns ``{"ok": summary}`` or ``{"error": {...}}``.
 

@@ -13,12 +13,15 @@ from registry.core.db import Database
 from registry.core.errors import RadfleetError
 from registry.core.logs import log
 from registry.core.settings import Settings
+from registry.promotions import moves
 from serving.engine import app, cache, calls, errors
+from serving.engine.package import verify_package
 
 TURN_S = 2.0
 DEPLOY_S_MAX = 240.0
 FAILURES_MAX = 3
 RETRY_S_MAX = 300.0
+WARM_S_MAX = 30.0
 
 
 @dataclass(slots=True)
@@ -53,16 +56,47 @@ class Prefetch:
         return missing
 
 
-class Reconciler:
-    """One connected driver that deploys, watches and prefetches until its head is gone.
+@dataclass(slots=True)
+class Warm:
+    """Has the replicas load a version once its promotion is approved, so the first study after it does not wait.
 
-    ``bound`` gives every digest bound anywhere (``registry.bindings.bound_digests``).
+    ``load`` is ``app.warm`` for a digest. Whatever goes wrong only costs the first study its second or two.
     """
 
-    def __init__(self, settings: Settings, bound: Callable[[], Iterable[str]]) -> None:
+    load: Callable[[str], int]
+    _done: set[str] = field(default_factory=set)
+
+    def turn(self, digests: Iterable[str]) -> None:
+        """Load what was not loaded yet, one version a turn; what is not approved any more is forgotten."""
+        wanted = {*digests}
+        self._done &= wanted
+        for digest in sorted(wanted - self._done)[:1]:
+            self._done.add(digest)
+            try:
+                log().info("warmed", digest=digest, count=self.load(digest))
+            except Exception as error:  # noqa: BLE001 - Ray's and Serve's own errors: the study loads it then
+                log().warning("warm.failed", digest=digest, error_type=type(error).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Digests that this node must have, and those that its replicas may be asked for at any moment."""
+
+    here: Iterable[str]
+    loaded: Iterable[str] = ()
+
+
+class Reconciler:
+    """One connected driver that deploys, watches, prefetches and warms until its head is gone.
+
+    ``wanted`` gives the digests that are bound or may be at any moment (``bindings.bound_digests``, ``moves.near``).
+    """
+
+    def __init__(self, settings: Settings, wanted: Callable[[], Wanted]) -> None:
         self._settings = settings
-        self._bound = bound
+        self._wanted = wanted
         self._prefetch = Prefetch(settings)
+        self._warm = Warm(self._load)
         self._names: list[str] = []
 
     def deploy(self) -> None:
@@ -81,16 +115,22 @@ class Reconciler:
         log().info("engine.deployed", count=len(self._names))
 
     def turn(self) -> None:
-        """Prefetch, and see that the engine is still there. Raises ``EngineAway`` when it is not.
+        """Prefetch, see that the engine is still there, and warm. Raises ``EngineAway`` when it is not.
 
         An application that Serve itself is healing (a dead replica) is left to it.
         """
-        self._prefetch.turn(self._bound())
+        wanted = self._wanted()
+        missing = self._prefetch.turn(wanted.here)
         if not calls.head_answers(self._settings):
             raise errors.EngineAway("Ray's head does not answer")
         if "ABSENT" in app.states(self._names).values():
             self._names = app.deploy(self._settings)
             log().warning("engine.redeployed")
+        self._warm.turn({*wanted.loaded} - {*missing})
+
+    def _load(self, digest: str) -> int:
+        package = verify_package(models.place(self._settings.cache_dir, digest))
+        return app.warm(str(package.model["runtime_class"]), digest, WARM_S_MAX)
 
 
 def loop(settings: Settings, db: Database, stop: Callable[[], bool]) -> None:
@@ -100,11 +140,12 @@ def loop(settings: Settings, db: Database, stop: Callable[[], bool]) -> None:
     supervisor starts a new one.
     """
 
-    def bound() -> list[str]:
+    def wanted() -> Wanted:
         with db.system() as conn:
-            return bindings.bound_digests(conn)
+            near, approved = moves.near(conn)
+            return Wanted(sorted({*bindings.bound_digests(conn)} | near), approved)
 
-    reconciler = Reconciler(settings, bound)
+    reconciler = Reconciler(settings, wanted)
     reconciler.deploy()
     processes.announce_ready()
     failures = 0

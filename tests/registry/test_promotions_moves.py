@@ -326,3 +326,21 @@ def test_the_margins_are_those_from_before_the_version(line: Line) -> None:
         young = add_version(conn, "9.0.0").digest
     with line.system() as conn:
         assert moves.request(conn, line.clinic(), TASK, young, "serial:A", **WHY).policy_version == 2
+
+
+def test_what_may_be_bound_at_any_moment_is_known(line: Line) -> None:
+    def near() -> tuple[set[str], set[str]]:
+        with line.system() as conn:
+            return moves.near(conn)
+
+    one, two, three = (line.version(number).digest for number in (1, 2, 3))
+    assert near() == (set(), set())
+    line.measured()
+    made = line.request()
+    assert near() == ({two}, set())
+    line.approve(made.id)
+    assert near() == ({two}, {two})
+    line.apply(made.id)
+    assert near() == ({one}, set()), "the way back"
+    line.request(3)
+    assert near() == ({one, three}, set())

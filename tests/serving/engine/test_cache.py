@@ -12,7 +12,7 @@ from registry.core.settings import Settings
 from serving.engine import cache, errors
 from serving.engine.cache import Shelf, ensure
 from serving.engine.package import verify_package
-from serving.engine.reconcile import Prefetch
+from serving.engine.reconcile import Prefetch, Warm
 
 AWAY = "http://127.0.0.1:1"
 
@@ -98,3 +98,19 @@ def test_prefetch_waits_longer_after_each_failure_and_fetches_when_it_can(
     assert prefetch.turn([digest]) == []
     assert prefetch.turn([digest]) == []
     assert len(asked) == 5
+
+
+def test_a_version_is_warmed_once_while_it_is_approved_and_a_failure_stops_nothing() -> None:
+    """Mutant caught: warming at every turn, which would take the replicas from studies."""
+    asked: list[str] = []
+
+    def load(digest: str) -> int:
+        asked.append(digest)
+        if digest == "b":
+            raise RuntimeError
+        return 2
+
+    warm = Warm(load)
+    for approved in (["a"], ["a"], ["a", "b", "c"], ["a", "b", "c"], ["a", "b", "c"], [], ["a"]):
+        warm.turn(approved)
+    assert asked == ["a", "b", "c", "a"]

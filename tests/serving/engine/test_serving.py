@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -72,8 +73,9 @@ class Machine:
         wait(lambda: part.probe(self.ray.pid), 240)
         self.ready.unlink(missing_ok=True)
         env = {**parts.environment(self.settings), READY_FILE: str(self.ready)}
+        approved = json.dumps([self.digests["approved"]])
         self.engine = self.start(
-            [sys.executable, "-m", "tests.serving.engine.toy_engine", "[]"], env, "engine"
+            [sys.executable, "-m", "tests.serving.engine.toy_engine", "[]", approved], env, "engine"
         )
         wait(self.ready.exists, 240)
 
@@ -117,6 +119,7 @@ def machine() -> Iterator[Machine]:
         ("b", 2, {"threshold": 0.0}),
         ("slow", 3, {"threshold": 0.0, "sleep_s": 6}),
         ("fails", 4, {"threshold": 0.0, "fail": 1}),
+        ("approved", 5, {"threshold": 0.0}),
     ):
         package = write_package(
             home / "made" / name, toy_model(parameters=parameters), {}, {"brain": toy_weights(seed)}

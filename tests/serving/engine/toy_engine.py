@@ -11,6 +11,7 @@ from typing import Any
 
 from registry import bindings
 from registry.core.settings import settings
+from registry.promotions import moves
 from serving.engine import app, reconcile
 from serving.engine.host import Host
 from tests.serving.engine.toy import install
@@ -49,6 +50,7 @@ def main() -> None:
 
     app.document = toy_document
     bindings.bound_digests = lambda conn: json.loads(sys.argv[1])
+    moves.near = lambda conn: (set(), {*json.loads(sys.argv[2])})
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     reconcile.loop(settings(), NoDatabase(), stop.is_set)  # type: ignore[arg-type]
