@@ -10,7 +10,9 @@ from registry.core.settings import settings
 from registry.verbs import ROWS, As, AsJson, Limit, Reason, short, tell
 
 binding = typer.Typer(help="Which version answers a clinic's task.", no_args_is_help=True)
-hold = typer.Typer(help="Stop delivery for a clinic, a scanner or a version.", no_args_is_help=True)
+hold = typer.Typer(
+    help="Stop delivery for a clinic, a scanner, a version or its answers at a clinic.", no_args_is_help=True
+)
 model = typer.Typer(help="Model versions.", no_args_is_help=True)
 event = typer.Typer(help="What was decided, by whom, when.", no_args_is_help=True)
 audit = typer.Typer(help="Whether the record of decisions is whole.", no_args_is_help=True)
@@ -103,14 +105,16 @@ def binding_history(
 Target = Annotated[
     str,
     typer.Argument(
-        help="CLINIC, or CLINIC/SCANNER-ID, or name@version.", metavar="TARGET", show_default=False
+        help="CLINIC, CLINIC/SCANNER-ID, name@version, or CLINIC/name@version.",
+        metavar="TARGET",
+        show_default=False,
     ),
 ]
 
 
 @hold.command("place")
 def hold_place(
-    kind: Annotated[str, typer.Argument(help="clinic, scanner or version.")],
+    kind: Annotated[str, typer.Argument(help="clinic, scanner, version or answers.")],
     target: Target,
     reason: Reason,
     as_: As = None,
@@ -128,7 +132,7 @@ def hold_place(
 
 @hold.command("release")
 def hold_release(
-    kind: Annotated[str, typer.Argument(help="clinic, scanner or version.")],
+    kind: Annotated[str, typer.Argument(help="clinic, scanner, version or answers.")],
     target: Target,
     reason: Reason,
     as_: As = None,
@@ -292,6 +296,8 @@ def _aim(conn: Any, kind: str, target: str) -> tuple[Any, Any, str]:
     its = clinics.by_slug(conn, slug)
     if which is holds_store.Kind.CLINIC:
         return which, its.id, str(its.id)
+    if which is holds_store.Kind.ANSWERS:
+        return which, its.id, holds_store.answers(its.id, versions.by_name(conn, scanner).digest)
     try:
         found = scanners_store.by_id(conn, its.id, UUID(scanner))
     except ValueError:

@@ -359,7 +359,7 @@ class HoldInvalid(Invalid):
     """This is not a kind of hold."""
 
     code = "registry.hold_invalid"
-    cure = "Give clinic, scanner or version."
+    cure = "Give clinic, scanner, version or answers."
 
 
 class ChainBroken(Unmet):

@@ -1,7 +1,7 @@
-"""Rows of holds: results of a clinic, a scanner or a version that must not be delivered.
+"""Rows of holds: results of a clinic, a scanner, a version, or a version at one clinic that must not be delivered.
 
-``target`` is the clinic's id, the scanner's id or the version's digest, as text. A hold on a version has no
-clinic: every clinic obeys it.
+``target`` is the clinic's id, the scanner's id, the version's digest, or clinic and digest, as text. A hold on a
+version has no clinic: every clinic obeys it.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,8 @@ class Kind(StrEnum):
     CLINIC = "clinic"
     SCANNER = "scanner"
     VERSION = "version"
+    ANSWERS = "answers"
+    """The answers of one version at one clinic: what harms there may help elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +43,63 @@ class Hold:
 
 
 PLACE = """
-insert into registry.hold(kind, clinic_id, target, reason, placed_by)
-values (%(kind)s, %(clinic_id)s, %(target)s, %(reason)s, %(by)s)
+insert into registry.hold(kind, clinic_id, target, reason, placed_by, request)
+values (%(kind)s, %(clinic_id)s, %(target)s, %(reason)s, %(by)s, %(request)s)
 on conflict (kind, target) where released_at is null do nothing
 returning id, kind, clinic_id, target, reason, placed_by, placed_at, released_at, released_by"""
 
 
-def place(conn: Conn, kind: Kind, clinic_id: UUID | None, target: str, *, by: str, reason: str) -> Hold:
+def answers(clinic_id: UUID, digest: str) -> str:
+    """The target of a hold on the answers of a version at a clinic."""
+    return f"{clinic_id} {digest}"
+
+
+def place(
+    conn: Conn,
+    kind: Kind,
+    clinic_id: UUID | None,
+    target: str,
+    *,
+    by: str,
+    reason: str,
+    request: str | None = None,
+) -> Hold:
     """Stop delivery for a target, with its event. Needs a system transaction. Raises HoldOpen, ReasonMissing."""
     if not reason.strip():
         raise ReasonMissing
-    values = {"kind": kind, "clinic_id": clinic_id, "target": target, "reason": reason, "by": by}
+    values = {
+        "kind": kind,
+        "clinic_id": clinic_id,
+        "target": target,
+        "reason": reason,
+        "by": by,
+        "request": request,
+    }
     with conn.cursor(row_factory=class_row(Hold)) as cursor:
         hold = cursor.execute(PLACE, values).fetchone()
     if hold is None:
         raise HoldOpen
     _note(conn, hold, by, "hold.placed", reason)
     return hold
+
+
+# Asked by a verdict, and not answered: not obeyed before, and no hold on the same was open or lifted since it asked.
+ASKED = """
+select q.clinic_id, q.digest, q.reason, q.stream_id || '/' || q.epoch from monitoring.hold_request_v q
+where not exists (select from registry.hold h where h.clinic_id = q.clinic_id and h.kind = 'answers'
+  and (h.request = q.stream_id || '/' || q.epoch or (h.target = q.clinic_id || ' ' || q.digest
+    and (h.released_at is null or h.released_at > q.at))))
+order by q.at limit 100"""
+WATCHER = "radfleet"
+
+
+def obey(conn: Conn) -> int:
+    """Place the holds that verdicts ask for, each once: who lifts one is not overruled. Needs a system transaction."""
+    asked = conn.execute(ASKED).fetchall()
+    for clinic_id, digest, reason, request in asked:
+        target = answers(clinic_id, digest)
+        place(conn, Kind.ANSWERS, clinic_id, target, by=WATCHER, reason=reason, request=request)
+    return len(asked)
 
 
 RELEASE = """
@@ -99,7 +141,8 @@ select kind from registry.hold
 where released_at is null and (
   (kind = 'clinic' and clinic_id = %(clinic_id)s)
   or (kind = 'scanner' and clinic_id = %(clinic_id)s and target = %(scanner_id)s::text)
-  or (kind = 'version' and target = %(digest)s))
+  or (kind = 'version' and target = %(digest)s)
+  or (kind = 'answers' and clinic_id = %(clinic_id)s and target = %(clinic_id)s::text || ' ' || %(digest)s::text))
 order by kind limit 1"""
 
 

@@ -189,14 +189,16 @@ def _proven(its: Evidence) -> Verdict | None:
             Word.FINE_TUNE, 3,
             f"Needs a fine-tuned version: results are {harm}{where}, and recalibration would not help "
             f"(odds {its.e_bad:.0f} to 1).",
-            "Open a case and request a fine-tune.", "reviews back above the contract",
+            "Fine-tune: radfleet model finetune --flag NUMBER, then the promotion that it requests.",
+            "reviews back above the contract",
         )  # fmt: skip
     if fix and not bad and enough:
         return Verdict(
             Word.RECALIBRATE, 4,
             f"Needs recalibration: results are {harm}; a recalibrated threshold brings them back "
             f"(odds {its.e_fix:.0f} to 1).",
-            "Propose the recalibration, in shadow first.", "reviews back above the contract",
+            "Recalibrate: radfleet model finetune --flag NUMBER (T1 alone), then its promotion.",
+            "reviews back above the contract",
         )  # fmt: skip
     if (bad and fix) or its.labels >= LABELS_MOST:
         return Verdict(

@@ -50,6 +50,15 @@ def streams(conn: Conn, clinic: str | None = None) -> list[Row]:
     return _rows(conn, STREAMS, clinic=clinic, limit=4 * CLINICS_MAX)
 
 
+EVIDENCE = "select evidence from monitoring.verdict_v where stream_id = %(stream_id)s"
+
+
+def evidence(conn: Conn, stream_id: UUID) -> Row | None:
+    """What the verdict that holds for a stream was made of."""
+    row = next(iter(_rows(conn, EVIDENCE, stream_id=stream_id)), None)
+    return row["evidence"] if row else None
+
+
 SPARKS = """
 select i.id, (select array_agg(o.statistic order by o.seq) from (select o.seq, o.statistic
   from monitoring.observation_v o

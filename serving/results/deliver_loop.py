@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+from registry import holds_store
 from registry.core.db import Database, DatabaseAway
 from registry.core.errors import RadfleetError
 from registry.core.logs import log
@@ -86,7 +87,10 @@ def loop(settings: Settings, db: Database, stop: Callable[[], bool]) -> None:
 
 
 def sweep(db: Database) -> None:
-    """Return expired leases and fail what waits for a disabled destination."""
+    """Place holds that verdicts ask for, return expired leases, fail what waits for a disabled destination."""
+    with db.system() as conn:
+        if held := holds_store.obey(conn):
+            log().warning("held", count=held)
     with db.system() as conn:
         returned, failed = store.reap(conn), store.expire(conn)
     if returned or failed:

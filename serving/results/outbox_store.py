@@ -38,12 +38,13 @@ class Parcel:
     url: str
 
 
-# A hold on the clinic, the scanner or the version, or a suspended clinic: nothing leaves.
+# A hold on the clinic, the scanner, the version or its answers here, or a suspended clinic: nothing leaves.
 _HELD = """(
   exists (select 1 from registry.hold h where h.released_at is null and (
     (h.kind = 'clinic' and h.clinic_id = o.clinic_id)
     or (h.kind = 'scanner' and h.clinic_id = o.clinic_id and h.target = o.scanner_id::text)
-    or (h.kind = 'version' and h.target = o.digest)))
+    or (h.kind = 'version' and h.target = o.digest)
+    or (h.kind = 'answers' and h.clinic_id = o.clinic_id and h.target = o.clinic_id || ' ' || o.digest)))
   or exists (select 1 from registry.clinic c where c.id = o.clinic_id and c.state = 'suspended'))"""
 
 # First the destination that has waited longest and is not resting, then what waits for it, in the order written:

@@ -47,3 +47,13 @@ class TrainerDied(RadfleetError):
 
     code = "training.trainer_died"
     cure = "Run radfleet model finetune again: the cohort is kept. If it repeats, look for memory on this machine."
+
+
+class CureUnclear(Invalid):
+    """It is not clear what should be cured."""
+
+    code = "training.cure_unclear"
+    why = (
+        "A cure is made for one task of one clinic, or for a flag whose verdict is recalibrate or fine_tune."
+    )
+    cure = "Give --clinic and --task, or --flag with such a flag from radfleet flag list."

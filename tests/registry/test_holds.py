@@ -29,6 +29,7 @@ def test_each_kind_holds_what_it_names_and_nothing_else(fresh_db: FreshDb) -> No
         (Kind.CLINIC, one.id, str(one.id)),
         (Kind.SCANNER, one.id, str(scanner)),
         (Kind.VERSION, None, digest),
+        (Kind.ANSWERS, one.id, holds_store.answers(one.id, digest)),
     ):
         assert seen(one.id, scanner, digest) == [None, None]
         with fresh_db.database.system() as conn:

@@ -8,7 +8,7 @@ from monitoring import flags_store
 from monitoring.qa import metrics, qa_store
 from monitoring.web import views_store, words
 from monitoring.web.desk import Visit
-from monitoring.web.pages import fleet
+from monitoring.web.pages import evidence, fleet
 from monitoring.web.render import Page
 from registry import clinics, holds_store
 from registry.onboarding import readiness
@@ -39,11 +39,15 @@ def show(visit: Visit) -> Page:
         flags = flags_store.flags(conn, slug, resolved=False, limit=50)
         (row,) = fleet.ranked([about], streams, bound, flags)
         sparks = views_store.sparks(conn, [s["stream_id"] for s in streams if s["stream_id"]])
+        known = {
+            s["stream_id"]: views_store.evidence(conn, s["stream_id"]) for s in streams if s["stream_id"]
+        }
         studies = views_store.studies(conn, slug, limit=12)
         past = views_store.timeline(conn, slug)
     for stream in streams:
         stream["statistics"] = sparks.get(stream["stream_id"], [])
         stream["need"] = fleet.need(stream)
+        stream["odds"] = evidence.lines(known.get(stream["stream_id"]))
     facts: dict[str, Any] = {
         "clinic": about, "need": row["need"], "why": row["why"], "streams": streams, "flags": flags, "bound": bound,
         "studies": studies, "timeline": past, "steps": [], "holds": [], "qa": [], "days": DAYS,

@@ -11,6 +11,7 @@ from monitoring.streams.groups import WORDS
 from monitoring.web import views_store, words
 from monitoring.web.desk import Told, Visit
 from monitoring.web.errors import FormInvalid, PageUnknown
+from monitoring.web.pages import evidence
 from monitoring.web.render import Page
 from registry.accounts import Act
 from registry.core.db import Conn
@@ -42,10 +43,12 @@ def one(visit: Visit) -> Page:
         events = flags_store.events(conn, flag["clinic_id"], flag["id"])
         group = flag["cause"].get("group")
         others = views_store.elsewhere(conn, flag["clinic"], flag["task"], group) if group else []
+        known = views_store.evidence(conn, flag["stream_id"])
         report = None if visit.who.clinic_id else views_store.report(conn, flag["id"])
     may = visit.may(Act.FLAG) and flag["state"] != "resolved"
     facts: dict[str, Any] = {
-        "flag": flag, "cause": cause(flag["cause"]), "elsewhere": others, "studies": rows[-20:][::-1],
+        "flag": flag, "odds": evidence.lines(known), "evidence": known,
+        "cause": cause(flag["cause"]), "elsewhere": others, "studies": rows[-20:][::-1],
         "report": report, "may": may,
         "events": [{"at": e.at, "actor": e.actor, "type": e.type, "body": json.loads(e.body)}
                    for e in reversed(events)],
