@@ -17,7 +17,7 @@ on = $(filter-out 0 no false,$(1))
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=67108864
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check bench-study bench-intake bench-models bench-cure bench-monitoring bench-promotion conformance chaos \
+.PHONY: help setup demo test lint check bench-study bench-intake bench-models bench-cure bench-harm bench-monitoring bench-promotion conformance chaos \
         isolation train-brain train-lesion pack clean
 
 ##@ Begin here
@@ -55,6 +55,9 @@ bench-models: $(STAMP) ## Dice of the shipped models on people never trained on
 
 bench-monitoring: $(STAMP) ## The drift detector beside Evidently, ADWIN and CUSUM, on real sites and in pixels (QUICK=1)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.monitoring $(if $(call on,$(QUICK)),--quick)
+
+bench-harm: $(STAMP) ## From a harmful change to the right verdict, simulated: days, labels, minutes (QUICK=1)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.harm $(if $(call on,$(QUICK)),--quick)
 
 bench-cure: $(STAMP) ## One MS patient held out: Dice before a shift, after it, after T1, after T2 (needs RADFLEET_DATA)
 	$(BIN)/python -m tests.bench.cure
