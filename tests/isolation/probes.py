@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, LiteralString, cast
 from uuid import UUID
@@ -207,8 +208,7 @@ def pool(
                     )
                 )  # type: ignore[misc]
     random.Random(7).shuffle(work)
-    threads = [threading.Thread(target=lambda part=work[i::4]: [probe() for probe in part]) for i in range(4)]  # type: ignore[misc]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as threads:
+        # A probe that breaks must end the run: it would count as having seen nothing.
+        for done in [threads.submit(probe) for probe in work]:
+            done.result()
