@@ -79,7 +79,8 @@ def run(world: World, goal: int) -> tuple[probes.Tally, dict[str, int], dict[str
     before = tally.probes
     once = probes.Tally()
     probes.pool(world, world.db.database, clinics, 1, once)
-    probes.pool(world, world.db.database, clinics, -(-(goal - tally.probes) // once.probes), tally)
+    rounds = max(1, -(-(goal - tally.probes) // once.probes))
+    probes.pool(world, world.db.database, clinics, rounds, tally)
     ways["pool"] = tally.probes - before
     caught |= holes(world, clinics)
     caught["the DICOM door takes everybody for one clinic"] = doors.mixed_up(world, sides) > 0  # type: ignore[arg-type]

@@ -54,12 +54,12 @@ def _one(conn: Connection[Any], table: sql.Identifier, oid: int, clinic: UUID) -
 
 
 def _value(kind: str, clinic: UUID) -> Any:
-    """Something of a column's type, the canary word wherever text fits. Raises SystemExit for a type not known here."""
+    """Something of a column's type, with the canary word (as JSON, which some text is). Raises SystemExit for others."""
     if kind.endswith("[]"):
         return [_value(kind.removesuffix("[]"), clinic)]
     now, word = datetime.now(UTC), canary(clinic)
     values: dict[str, Any] = {
-        "text": word, "uuid": uuid4(), "jsonb": Jsonb([{"c": word}]), "bytea": word.encode(), "boolean": True,
+        "text": f'"{word}"', "uuid": uuid4(), "jsonb": Jsonb([{"c": word}]), "bytea": word.encode(), "boolean": True,
         "smallint": random.randrange(1, 2**15), "integer": random.randrange(1, 2**31),
         "bigint": random.randrange(1, 2**62), "double precision": 0.5, "real": 0.5, "numeric": 1,
         "timestamp with time zone": now, "date": date(2026, 1, 1), "interval": timedelta(hours=1),
