@@ -54,7 +54,7 @@ def _one(conn: Connection[Any], table: sql.Identifier, oid: int, clinic: UUID) -
 
 
 def _value(kind: str, clinic: UUID) -> Any:
-    """Something of a column's type, with the canary word (as JSON, which some text is). Raises SystemExit for others."""
+    """Something of a column's type, the canary word in it (as JSON: some text is). Raises SystemExit for others."""
     if kind.endswith("[]"):
         return [_value(kind.removesuffix("[]"), clinic)]
     now, word = datetime.now(UTC), canary(clinic)
