@@ -30,7 +30,7 @@ class File:
 
 
 def receive(
-    world: World, clinic: UUID, sop: str, *, body: str = "", patient: bytes = b"p", uid: str = "1.2.3"
+    world: World, clinic: UUID, sop: str, *, body: str = "", patient: bytes | None = b"p", uid: str = "1.2.3"
 ) -> studies_store.Receipt:
     stored = File(f"{clinic}/{sop}{body}", (sop + body).encode().ljust(32, b"0")[:32])
     with world.db.database.tenant(clinic) as conn:
@@ -106,6 +106,24 @@ def test_two_patients_in_one_study_are_refused_by_name(world: World) -> None:
     sweep.close_due(world.db.database)
     assert _state(world) == [("rejected", 1, PatientMixup.code)]
     assert world.sql("select count(*) from registry.job") == [(0,)]
+
+
+def test_a_closed_study_knows_its_person(world: World) -> None:
+    """Cohorts count people by this key: it has to come from what was received, not from a test's own row."""
+    clinic = world.clinic()
+    world.version()
+    world.bind(clinic)
+    for number, (uid, patient) in enumerate(
+        (("1.2.1", b"ada"), ("1.2.2", b"ada"), ("1.2.3", b"bea"), ("1.2.4", None))
+    ):
+        receive(world, clinic, f"{number}.1", uid=uid, patient=patient)
+        receive(world, clinic, f"{number}.2", uid=uid, patient=patient)
+    receive(world, clinic, "5.1", uid="1.2.5", patient=b"ada")
+    receive(world, clinic, "5.2", uid="1.2.5", patient=b"bea")
+    _due(world)
+    assert sweep.close_due(world.db.database) == 5
+    keys = world.sql('select patient_key from serving.study order by "StudyInstanceUID"')
+    assert [key and bytes(key) for (key,) in keys] == [b"ada", b"ada", b"bea", None, None]
 
 
 def test_an_unbound_clinic_is_not_answered_until_somebody_binds_and_retries(world: World) -> None:
