@@ -8,7 +8,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from registry.promotions import gates
@@ -172,6 +172,7 @@ def test_below_the_minimum_nothing_passes(pairs: list[tuple[float, float]], leas
 
 @settings(max_examples=30, deadline=None, database=None, derandomize=True)
 @given(NEAR, st.randoms(use_true_random=False))
+@example([(0.5 + 0.03 * n, 0.6) for n in range(8)], random.Random(1))
 def test_the_order_of_people_does_not_matter(pairs: list[tuple[float, float]], chance: random.Random) -> None:
     its, active = scores([p[0] for p in pairs]), scores([p[1] for p in pairs])
     names = list(its)

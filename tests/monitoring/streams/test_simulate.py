@@ -71,13 +71,15 @@ def test_when_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "drift flagged: studies" in out and "harm" not in out
 
 
-@pytest.mark.parametrize("words", [
-    ("monitor", "when", "--moved", 5, "--features", 3), ("monitor", "when", "--dice", 1.5),
-    ("monitor", "when", "--per-day", 0), ("monitor", "simulate", "--out", "x", "--days", 30, "--event-day", 30),
-    ("monitor", "simulate", "--out", "/dev/null/x"),
+@pytest.mark.parametrize(("words", "named"), [
+    (("when", "--moved", 5, "--features", 3), "monitoring.simulation_unfit"),
+    (("when", "--dice", 1.5), "monitoring.simulation_unfit"),
+    (("when", "--per-day", 0), "monitoring."),
+    (("simulate", "--out", "x", "--days", 30, "--event-day", 30), "monitoring.simulation_unfit"),
+    (("simulate", "--out", "/dev/null/x"), "monitoring.simulation_unfit"),
 ])  # fmt: skip
 def test_what_cannot_be_simulated_is_named(
-    words: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+    words: tuple[object, ...], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, err = run(capsys, *words)
-    assert code == 2 and not out and "cure:" in err
+    code, out, err = run(capsys, "monitor", *words)
+    assert code == 2 and not out and named in err and "cure:" in err
