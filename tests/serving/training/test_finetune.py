@@ -244,7 +244,7 @@ def test_t2_trains_with_replay_and_says_so(clinic: Clinic, monkeypatch: pytest.M
     monkeypatch.setattr(finetune, "train", lambda _, folder, say: finetune_job.run(folder, say, quick))
     made = clinic.cure("T2")
     facts = made.report["tiers"][0]["facts"]
-    assert made.tier == "T2" and facts["replay_of_batch"] == 2 and facts["replay_heads"] == 3
+    assert made.tier == "T2" and facts["replay_of_batch"] == 3 and facts["replay_heads"] == 3
     folder = clinic.settings.root / "finetune" / made.cohort.digest[7:19]
     metrics = {json.loads(line)["metric"] for line in (folder / "curve.jsonl").read_text().splitlines()}
     assert metrics == {"loss", "replay_loss", "dice_clinic", "dice_heads"}
