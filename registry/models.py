@@ -212,12 +212,13 @@ def curve_logger(
 @contextmanager
 def _client(uri: str) -> Iterator["MlflowClient"]:
     """A client of the server at ``uri`` (http, or a database for tests and training without a server)."""
-    # MLflow's own defaults retry for minutes, print bars and report usage. A person's setting wins.
+    # MLflow's own defaults retry for minutes, print bars and links and report usage. A person's setting wins.
     for setting, value in {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a command's standard output is its answer
         "GIT_PYTHON_REFRESH": "quiet",
     }.items():
         os.environ.setdefault(setting, value)

@@ -316,20 +316,18 @@ def destination_disable(clinic: str, name: str, as_: As = None) -> None:
     tell("active", f"disabled: {clinic}/{name}", f"radfleet destination add {clinic} {name} with its options")
 
 
-def register(package: Path, as_: As = None) -> None:
-    """Register a package folder: verify it, store its version, and put it into MLflow once."""
+def register(packages: list[Path], as_: As = None) -> None:
+    """Register package folders: verify each, store its version, and put it into MLflow once."""
     from registry import accounts
     from serving.engine import registering
 
     db = database(settings())
     with db.system() as conn:
         by = accounts.actor(conn, accounts.Act.MODEL, as_)
-    done = registering.register(settings(), db, package, by)
-    tell(
-        "none",
-        f"{done.model['name']}@{done.model['version']} ({done.digest})",
-        "none: a version is never removed",
-    )
+    for package in packages:
+        done = registering.register(settings(), db, package, by)
+        name = f"{done.model['name']}@{done.model['version']}"
+        tell("none", f"{name} ({done.digest})", "none: a version is never removed")
 
 
 def demo(

@@ -24,6 +24,14 @@ def _without(reason: str) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes test (`make test`): a file stays whole, and whole installations follow one another."""
+    for item in items:
+        alone = item.get_closest_marker("installation") is not None
+        item.add_marker(pytest.mark.xdist_group("installation" if alone else str(item.path)))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose outside tool is absent, and name the tool."""
     for mark in item.iter_markers("tool"):

@@ -10,7 +10,9 @@ from serving.demo.past import AFTER, BEFORE
 from serving.demo.stage import Stage
 
 CLINIC: Final = "west"
-TASK: Final = "brain-extraction"
+TASK: Final = "ms-lesion"
+# The scanner that west has had since the replacement; simulated, and the file says so.
+CAST: Final = {"ae": "WEST_MR", "vendor": "Philips", "model": "Ingenia", "software": "5.7 (simulated)"}
 
 
 def measure(stage: Stage, head: Path) -> subprocess.Popen[bytes]:
@@ -22,14 +24,16 @@ def _table(stage: Stage) -> Path:
     return stage.home / "west-past.csv"
 
 
-def clinic(stage: Stage) -> None:
-    """Register the clinic that has only a past."""
-    stage.run("clinic", "add", CLINIC, "--name", "West Clinic (demo, simulated)")
+def clinic(stage: Stage, pacs_port: int) -> None:
+    """Register the clinic whose people are all simulated."""
+    stage.run("clinic", "add", CLINIC, "--name", "West Clinic (demo, simulated)", "--quiet-s", "4")
+    stage.run("clinic", "peer", "add", CLINIC, "--calling", CAST["ae"])
+    stage.deliver_to(CLINIC, pacs_port)
 
 
 def backfill(stage: Stage, past: subprocess.Popen[bytes]) -> None:
     """Take the measured past over, marked as simulated."""
-    stage.wait("the simulated past", lambda: past.poll() is not None, 120)
+    stage.wait("the simulated past", lambda: past.poll() is not None, 240)
     if past.returncode:
         raise DemoFailed(
             "the simulated past could not be measured", why=(stage.home / "past.log").read_text()
@@ -42,7 +46,7 @@ def backfill(stage: Stage, past: subprocess.Popen[bytes]) -> None:
 
 def flagged(stage: Stage) -> dict[str, Any]:
     """Wait for the flag and its frozen report, acknowledge it; its figures. Raises DemoFailed when it is wrong."""
-    flags = stage.wait("the flag", lambda: stage.ask("flag", "list", "--clinic", CLINIC), 60)
+    flags = stage.wait("the flag", lambda: stage.ask("flag", "list", "--clinic", CLINIC), 120)
     stage.say(f"flag: {flags[0]['sentence']}")
     stage.run("flag", "acknowledge", str(flags[0]["id"]), "--reason", "demo: the QA lead looks at it")
     report = stage.wait("the frozen report", lambda: stage.ask("monitor", "reports", "--clinic", CLINIC), 90)[

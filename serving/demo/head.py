@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def write_head(nifti: Path, folder: Path, cast: Mapping[str, str]) -> Path:
@@ -12,7 +13,13 @@ def write_head(nifti: Path, folder: Path, cast: Mapping[str, str]) -> Path:
     from serving.imaging.volume import read_nifti
     from serving.imaging.writer import write_dicom
 
-    header = {
+    write_dicom(read_nifti(nifti), folder, header(cast))
+    return folder
+
+
+def header(cast: Mapping[str, str]) -> dict[str, Any]:
+    """DICOM attributes of a FLAIR from the scanner of ``cast``; timing values are typical ones."""
+    return {
         "Manufacturer": cast["vendor"],
         "ManufacturerModelName": cast["model"],
         "SoftwareVersions": cast["software"],
@@ -29,5 +36,3 @@ def write_head(nifti: Path, folder: Path, cast: Mapping[str, str]) -> Path:
         "FlipAngle": 120.0,
         "SeriesDescription": "FLAIR, real scan, vendor header",
     }
-    write_dicom(read_nifti(nifti), folder, header)
-    return folder

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.core.output import show
-from serving.demo import drift
+from serving.demo import cure, drift
 from serving.demo.errors import DemoFailed
 from serving.demo.stage import Stage, free_ports
 
@@ -60,14 +60,16 @@ def _wait() -> None:
 def _acts(stage: Stage) -> dict[str, Any]:
     pacs_port = free_ports(1)[0]
     pacs = stage.start("serving.demo.pacs", str(pacs_port), str(stage.home / "pacs"), log="pacs.jsonl")
-    past = drift.measure(stage, HEADS / "study1_FLAIR.nii.gz")
+    past, people = drift.measure(stage, HEADS / "study1_FLAIR.nii.gz"), cure.render(stage)
     stage.say("a receiving PACS listens; radfleet up starts PostgreSQL, MLflow, Ray Serve, doors and workers")
     up = stage.start("registry.cli", "up", log="up.log")
-    stage.wait("radfleet up", lambda: _ready(stage, up), 170)
-    up_s = time.monotonic() - stage.began
-    stage.say("everything is up")
+    # Clinics and versions need the database and MLflow alone: the networks load meanwhile.
+    stage.wait("PostgreSQL and MLflow", lambda: _ready(stage, up, ("migrate", "mlflow")), 300)
     _clinics(stage, pacs_port)
     _versions(stage)
+    stage.wait("radfleet up", lambda: _ready(stage, up), 300)
+    up_s = time.monotonic() - stage.began
+    stage.say("everything is up")
     studies = _send(stage)
     drift.backfill(stage, past)
     rows = [_answered(stage, clinic, pacs) for clinic in studies]
@@ -78,26 +80,32 @@ def _acts(stage: Stage) -> dict[str, Any]:
     rows.append(_answered(stage, "north", pacs, newest=True))
     rebind_s = time.monotonic() - bound_at
     flag = drift.flagged(stage)
+    promotion = cure.cured(stage, people, flag["id"])
+    rollback_s = cure.rolled_back(stage, "north", "brain-extraction")
     received = _received(stage)
-    _judge(rows, received)
+    _judge(rows, received, promotion.pop("objects_delivered"))
     stuck = stage.ask("study", "list", "--stuck")
     stage.measure()
     figures = {
         "seconds": round(time.monotonic() - stage.began, 1), "up_seconds": round(up_s, 1),
         "rebind_to_delivered_seconds": round(rebind_s, 1), "peak_mb": round(stage.peak_mb),
-        "studies_delivered": len(rows), "studies_stuck": len(stuck), "objects_at_pacs": len(received),
-        "studies": rows, "flag": flag,
-        "simulated": "vendor headers, and the whole past of west; the images are real scans of one person (n = 1)",
+        "studies_delivered": len(rows) + promotion.pop("studies_delivered"),
+        "studies_stuck": len(stuck), "objects_at_pacs": len(received),
+        "studies": rows, "flag": flag, "promotion": promotion,
+        "flag_closed": promotion["flag_closed"],
+        "rollback_seconds": round(rollback_s, 2),
+        "simulated": "vendor headers, and everything of west; north's and south's images are of one person (n = 1)",
     }  # fmt: skip
     _close(figures)
     return figures
 
 
-def _ready(stage: Stage, up: Any) -> bool:
+def _ready(stage: Stage, up: Any, only: tuple[str, ...] = ()) -> bool:
     if up.poll() is not None:
         raise DemoFailed("radfleet up ended early", why=(stage.home / "up.log").read_text()[-1500:])
     parts = json.loads(stage.run("status", "--json", ok=(0, 6, 7)))
-    return bool(parts) and all(part["state"] in ("ready", "done") for part in parts)
+    wanted = [part for part in parts if not only or part["part"] in only]
+    return bool(wanted) and all(part["state"] in ("ready", "done") for part in wanted)
 
 
 def _clinics(stage: Stage, pacs_port: int) -> None:
@@ -105,24 +113,22 @@ def _clinics(stage: Stage, pacs_port: int) -> None:
     for slug, cast in CAST.items():
         stage.run("clinic", "add", slug, "--name", f"{slug.title()} Clinic (demo)", "--quiet-s", "4")
         stage.run("clinic", "peer", "add", slug, "--calling", cast["ae"])
-        stage.run(
-            "destination", "add", slug, "pacs", "--kind", "cstore", "--host", "127.0.0.1", "--port", str(pacs_port),
-            "--ae-title", f"{slug.upper()}_PACS",
-        )  # fmt: skip
-    drift.clinic(stage)
+        stage.deliver_to(slug, pacs_port)
+    drift.clinic(stage, pacs_port)
+    cure.accounts(stage)
     stage.say(
-        "two clinics are registered, each with its sender and its destination, and west, which has only a past"
+        "north and south are registered, and west, whose people are simulated; each with a sender and a destination"
     )
 
 
 def _versions(stage: Stage) -> None:
-    for name in (FIRST, SECOND, LESION):
-        stage.run("model", "register", str(PACKAGES / name.replace("@", "-")))
+    folders = (str(PACKAGES / name.replace("@", "-")) for name in (FIRST, SECOND, LESION))
+    stage.run("model", "register", *folders)
     stage.run("binding", "set", "north", "brain-extraction", FIRST, "--reason", "demo: north's first version")
     stage.run(
         "binding", "set", "south", "brain-extraction", SECOND, "--reason", "demo: south's first version"
     )
-    stage.run("binding", "set", drift.CLINIC, drift.TASK, SECOND, "--reason", "demo: west's first version")
+    stage.run("binding", "set", drift.CLINIC, drift.TASK, LESION, "--reason", "demo: west's first version")
     stage.run("binding", "set", "south", "ms-lesion", LESION, "--reason", "demo: lesions for south")
     stage.say(
         "three versions are registered in MLflow; north is bound to 1.0.0, south to 1.1.0 and a lesion version"
@@ -159,7 +165,7 @@ def _answered(stage: Stage, clinic: str, pacs: Any, *, newest: bool = False) -> 
             raise DemoFailed(f"{clinic}'s study ended as {study['state']} ({study['code']})")
         return study if study["state"] == "done" and 0 < study["to_deliver"] == study["delivered"] else None
 
-    study = stage.wait(f"the answer for {clinic}", done, 120)
+    study = stage.wait(f"the answer for {clinic}", done, 240)
     shown = stage.ask("study", "show", str(study["study_id"]))
     answers = [
         {
@@ -184,9 +190,9 @@ def _received(stage: Stage) -> list[dict[str, str]]:
     ]
 
 
-def _judge(rows: list[dict[str, Any]], received: list[dict[str, str]]) -> None:
+def _judge(rows: list[dict[str, Any]], received: list[dict[str, str]], simulated: int) -> None:
     """The demo's own checks: right counts, two versions side by side, and the rebind answered by the new one."""
-    if len(received) != sum(row["delivered"] for row in rows):
+    if len(received) != sum(row["delivered"] for row in rows) + simulated:
         raise DemoFailed("the PACS holds another number of objects than were delivered")
     versions = [{a["version"] for a in row["answers"] if a["task"] == "brain-extraction"} for row in rows]
     if versions != [{"brain-extraction 1.0.0"}, {"brain-extraction 1.1.0"}, {"brain-extraction 1.1.0"}]:
@@ -217,6 +223,7 @@ def _close(figures: dict[str, Any]) -> None:
     )
     show([{key: figures[key] for key in keys}], as_json=False)
     drift.tell(figures["flag"])
+    cure.tell(figures["promotion"], figures["rollback_seconds"])
 
 
 def _ml(value: float | None) -> str:

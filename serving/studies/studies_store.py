@@ -133,9 +133,9 @@ def lock_due(conn: Conn, clinic_id: UUID, study_id: UUID) -> tuple[UUID, int, st
 SET_STATE = """
 update serving.study s set state = %(state)s, deadline = null, code = %(code)s, cure = %(cure)s,
   finished_at = case when %(state)s in ('done', 'rejected', 'dead') then now() end,
-  patient_key = case when %(closing)s then (select (array_agg(i.patient_key) filter (where i.patient_key is not null))[1]
-    from serving.instance i where i.clinic_id = s.clinic_id and i.study_id = s.id
-    having count(distinct i.patient_key) = 1) else s.patient_key end
+  patient_key = case when not %(closing)s then s.patient_key else (
+    select (array_agg(i.patient_key) filter (where i.patient_key is not null))[1] from serving.instance i
+    where i.clinic_id = s.clinic_id and i.study_id = s.id having count(distinct i.patient_key) = 1) end
 where clinic_id = %(clinic_id)s and id = %(study_id)s and revision = %(revision)s
   and (state <> 'receiving' or %(closing)s)
 returning 1"""

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -101,24 +102,20 @@ def prepare(
     settings: Settings, db: Database, clinic: Clinic, cohort: Cohort, package: Package, folder: Path
 ) -> list[dict[str, str]]:
     """Volume and corrected mask of every study of a cohort below ``folder``; listed as the job wants them."""
-    listed = []
-    for number, (item, side) in enumerate(cohort.items):
+
+    def one(number: int) -> dict[str, str]:
+        item, side = cohort.items[number]
         place = folder / STUDIES / f"{number:04d}"
         with db.tenant(clinic.id) as conn:
             relative = studies_store.instance_paths(conn, clinic.id, item.study_id)
         child.prepare([settings.store_dir / path for path in relative], package.model["accepts"], place)
-        np.save(
-            place / TRUTH,
-            mask_on(settings.store_dir / item.mask_path, item, load_volume(place)),
-            allow_pickle=False,
-        )
-        row = {
-            "person": cohorts.pseudonym(item.person_key),
-            "split": side,
-            "folder": f"{STUDIES}/{number:04d}",
-        }
-        listed.append(row)
-    return listed
+        truth = mask_on(settings.store_dir / item.mask_path, item, load_volume(place))
+        np.save(place / TRUTH, truth, allow_pickle=False)
+        person = cohorts.pseudonym(item.person_key)
+        return {"person": person, "split": side, "folder": f"{STUDIES}/{number:04d}"}
+
+    with ThreadPoolExecutor(settings.threads) as pool:  # each study is decoded in a process of its own
+        return list(pool.map(one, range(len(cohort.items))))
 
 
 def mask_on(path: Path, item: Reviewed, volume: Volume) -> NDArray[np.bool_]:
@@ -193,7 +190,7 @@ def _request(
         "cohort": cohort.digest,
         "people_trained_on": cohort.people(cohorts.TRAIN),
         "people_who_judged": cohort.people(cohorts.EVALUATION),
-        "replay": "six generated heads, half of each batch",
+        "replay": "six generated heads, two thirds of each batch",
         "global_set": "ten generated heads, which are no people",
     }
     params = {

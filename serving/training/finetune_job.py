@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from registry.promotions.gates import Gate, Verdict
 from serving.engine.errors import PackageParity
 from serving.engine.package import OpenPackage, read_package, write_package
 from serving.training import scenes
-from serving.training.calibrate import direction_logits, folded
+from serving.training.calibrate import Case, direction_logits, folded
 from serving.training.curves import Curve, open_curve
 from serving.training.finetune_cases import (
     EVALUATION,
@@ -97,12 +98,14 @@ class Trial:
         self._content, self._threads, self._folder = content, threads, folder
         self._parameters = content.package.model["parameters"]
         self._nets = nets_of(content, threads)
-        self._train = [
-            labelled(study, self._nets, self._parameters) for study in studies if study.split == TRAIN
-        ]
+        with ThreadPoolExecutor(threads) as pool:  # heads are drawn on one core each, beside the networks
+            heads, replay = (pool.submit(_drawn, kind) for kind in (scenes.GLOBAL, scenes.REPLAY))
+            self._train = [
+                labelled(study, self._nets, self._parameters) for study in studies if study.split == TRAIN
+            ]
         self._judges = [study for study in studies if study.split == EVALUATION]
-        self._heads = list(scenes.cases(scenes.GLOBAL))
-        self._replay = [Labelled(name, case) for name, case in scenes.cases(scenes.REPLAY)]
+        self._heads = heads.result()
+        self._replay = [Labelled(name, case) for name, case in replay.result()]
 
     def scores(self, content: OpenPackage) -> Scores:
         """Served answers of a package on the people who judge, and on the generated heads."""
@@ -147,6 +150,10 @@ class Trial:
         stages = {stage: self._content.weights(stage) for stage in model["stages"]} | {STAGE: weights}
         made = write_package(self._folder / f"{PACKAGE}-{tier}", model, about, stages)
         return read_package(made.path)
+
+
+def _drawn(kind: str) -> list[tuple[str, Case]]:
+    return list(scenes.cases(kind))
 
 
 def run(folder: Path, say: Say = lambda _: None, recipe: Recipe | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The demo's real line, once: every part real, two clinics, two versions, one rebind, objects at the peer."""
+"""The demo's real line, once: every part real; studies, a rebind, objects at the peer, a flag, its cure, a rollback."""
 
 import os
 from collections import Counter
@@ -10,6 +10,7 @@ import pytest
 from pydicom import dcmread
 
 from serving.demo import play
+from serving.demo.people import AFTER, COHORT
 from serving.demo.play import CAST
 
 
@@ -29,6 +30,7 @@ def _left(home: Path) -> list[str]:
     return found
 
 
+@pytest.mark.installation
 @pytest.mark.slow
 def test_a_real_scan_is_answered_by_the_clinics_own_version_and_comes_back(tmp_path: Path) -> None:
     home = tmp_path / "line"
@@ -54,16 +56,23 @@ def test_a_real_scan_is_answered_by_the_clinics_own_version_and_comes_back(tmp_p
 
     # nothing is stuck, and the peer holds what was delivered: a SEG, an SR and a preview for every answer
     assert figures["studies_stuck"] == 0
-    assert figures["studies_delivered"] == 3
+    simulated = COHORT + AFTER
+    assert figures["studies_delivered"] == 3 + simulated
     files = sorted((home / "pacs").glob("*.dcm"))
-    assert (
-        len(files) == figures["objects_at_pacs"] == sum(row["delivered"] for row in figures["studies"]) == 12
-    )
+    assert sum(row["delivered"] for row in figures["studies"]) == 12
     headers = [dcmread(path, stop_before_pixels=True) for path in files]
-    answers = sum(len(row["answers"]) for row in figures["studies"])
+    answers = sum(len(row["answers"]) for row in figures["studies"]) + simulated
+    assert len(files) == figures["objects_at_pacs"] == 3 * answers
     assert Counter(header.Modality for header in headers) == {"SEG": answers, "SR": answers, "OT": answers}
     # one study for each time that a scanner sent one: no object is filed into another clinic's study
-    assert len({header.StudyInstanceUID for header in headers}) == 3
+    assert len({header.StudyInstanceUID for header in headers}) == 3 + simulated
     assert {len(list((home / "scans" / f"{c}-study1_FLAIR").glob("*.dcm"))) for c in CAST} == {36}
+
+    # west was flagged after its scanner was replaced, and cured by a version that two people brought
+    cure = figures["promotion"]
+    assert figures["flag"]["clinic"] == "west" and figures["flag_closed"] is True
+    assert cure["proposed_by"] != cure["approved_by"] and cure["before_digest"] != cure["after_digest"]
+    assert cure["n_people"] >= 6 and cure["dice_after"] > cure["dice_before"]
+    assert figures["rollback_seconds"] > 0
 
     assert _left(home) == []

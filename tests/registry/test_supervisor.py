@@ -284,6 +284,7 @@ def test_postgres_heals_and_keeps_what_was_committed(tmp_path: Path) -> None:
         assert process.wait(60) == 0
 
 
+@pytest.mark.installation
 @pytest.mark.slow
 def test_mlflow_and_ray_heal_together_and_leave_nothing(tmp_path: Path) -> None:
     env = _environment(tmp_path)

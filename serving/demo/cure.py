@@ -1,0 +1,141 @@
+"""The demo's third act: reviewed studies of the new scanner, a fine-tuned version, two people, the flag ends."""
+
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from registry.core.output import talk
+from serving.demo.drift import CAST, CLINIC, TASK
+from serving.demo.errors import DemoFailed
+from serving.demo.people import COHORT
+from serving.demo.stage import Stage
+
+PROPOSES, APPROVES, READS = "demo-ml", "demo-second", "demo-reader"
+_FORBIDDEN: Final = 4  # the exit code of an approval by who proposed
+
+
+def render(stage: Stage) -> subprocess.Popen[bytes]:
+    """Begin to draw the simulated people whom the replaced scanner sees."""
+    return stage.start("serving.demo.people", str(_folder(stage)), json.dumps(CAST), log="people.log")
+
+
+def _folder(stage: Stage) -> Path:
+    return stage.home / "scans" / CLINIC
+
+
+def accounts(stage: Stage) -> None:
+    """A reader, the one who proposes and the one who approves; margins for as few people as a demo has."""
+    for name, role in ((READS, "qa"), (PROPOSES, "ml"), (APPROVES, "ml")):
+        stage.run("account", "add", name, "--role", role)
+    stage.run("policy", "set", "--clinic-people-min", "6", "--reason", "demo: six simulated people judge")
+
+
+def cured(stage: Stage, people: subprocess.Popen[bytes], flag: int) -> dict[str, Any]:
+    """Reviews, fine-tune, request, approval and promotion; figures of it. Raises DemoFailed."""
+    stage.wait("the simulated people", lambda: people.poll() is not None, 240)
+    if people.returncode:
+        raise DemoFailed("no simulated people", why=(stage.home / "people.log").read_text()[-1500:])
+    studies = _answered(stage, "cohort", COHORT)
+    stage.say(f"{CLINIC}: {COHORT} simulated people scanned on the new scanner, all answered")
+    _review(stage, studies)
+    stage.say(
+        "each was read blind by a second reader (simulated: the drawn lesions); ms-lesion is fine-tuned"
+    )
+    made = stage.ask(
+        "model", "finetune", "--clinic", CLINIC, "--task", TASK, "--tier", "T2", "--as", PROPOSES
+    )[0]
+    before, after = (_mean(scores["clinic"]) for scores in (made["active"], made["tiers"][-1]["scores"]))
+    stage.say(f"{made['version']}: Dice {before:.3f} -> {after:.3f} on {made['people_evaluation']} who judge")
+    asked = stage.ask(
+        "promotion", "request", CLINIC, TASK, made["version"], "--reason", "demo: cured on its own cases",
+        "--as", PROPOSES,
+    )[0]["it"]  # fmt: skip
+    number = str(asked["id"])
+    stage.run("promotion", "approve", number, "--as", PROPOSES, ok=(_FORBIDDEN,))
+    stage.run("promotion", "approve", number, "--as", APPROVES)
+    began = time.monotonic()
+    stage.run("promotion", "apply", number, "--as", APPROVES)
+    applied = time.monotonic() - began
+    stage.say(f"promoted: {PROPOSES} proposed it and could not approve it, {APPROVES} did")
+    closed = stage.wait(
+        "the flag's end", lambda: stage.ask("flag", "show", str(flag))[0]["state"] == "resolved", 30
+    )
+    stage.say("the flag is resolved by the promotion")
+    answer = stage.ask("study", "show", _answered(stage, "after", 1)[0])["findings"][0]["model"]["digest"]
+    if answer != made["digest"]:
+        raise DemoFailed("the study after the promotion was not answered by the promoted version")
+    stage.say(f"{CLINIC}: the next study was answered by the promoted version")
+    delivered = [study["delivered"] for study in _studies(stage)]
+    return {
+        "studies_delivered": len(delivered), "objects_delivered": sum(delivered),
+        "proposed_by": PROPOSES, "approved_by": APPROVES, "before_digest": made["parent"],
+        "after_digest": made["digest"], "version": made["version"], "tier": made["tier"],
+        "dice_before": round(before, 4), "dice_after": round(after, 4), "n_people": made["people_evaluation"],
+        "n_people_trained_on": made["people_train"], "apply_seconds": round(applied, 2), "flag_closed": bool(closed),
+        "simulated": "generated heads with known lesions; no person is in these figures",
+    }  # fmt: skip
+
+
+def _answered(stage: Stage, which: str, count: int) -> list[str]:
+    """Send the people of one folder over DICOM; their studies, in the order of the people, once all are answered."""
+    known = {study["study_id"] for study in _studies(stage)}
+    stage.run(
+        "study", "send", str(_folder(stage) / which), "--to", f"127.0.0.1:{stage.port('DICOM')}", "--calling",
+        CAST["ae"], "--called", "RADFLEET",
+    )  # fmt: skip
+
+    def done() -> list[str] | None:
+        fresh = [study for study in _studies(stage) if study["study_id"] not in known]
+        if bad := {s["code"] for s in fresh if s["state"] in ("rejected", "dead")}:
+            raise DemoFailed(f"a study of {CLINIC} was not answered", why=", ".join(map(str, bad)))
+        # ids are made in the order of arrival, and people are sent one after another
+        ended = sorted(
+            s["study_id"] for s in fresh if s["state"] == "done" and 0 < s["to_deliver"] == s["delivered"]
+        )
+        return ended if len(ended) == count else None
+
+    return list(stage.wait(f"{count} answers for {CLINIC}", done, 400))
+
+
+def _studies(stage: Stage) -> list[dict[str, Any]]:
+    return [
+        s for s in stage.ask("study", "list", "--clinic", CLINIC, "--limit", "200") if s["state"] != "past"
+    ]
+
+
+def _review(stage: Stage, studies: Sequence[str]) -> None:
+    """One blinded reading a study, with the drawn lesions as the reader's mask."""
+    for number, study in enumerate(studies):
+        stage.run(
+            "review", "add", study, "--decision", "edit", "--mask", f"{_folder(stage)}/cohort/{number:02d}.nii.gz",
+            "--blinded", "--note", "no reader: the lesions as they were drawn", "--as", READS,
+        )  # fmt: skip
+
+
+def _mean(people: dict[str, float]) -> float:
+    return sum(people.values()) / len(people)
+
+
+def rolled_back(stage: Stage, clinic: str, task: str) -> float:
+    """Take a clinic back to the version before, as on-call would; seconds until it is bound. Raises DemoFailed."""
+    shown = ("binding", "show", clinic, "--task", task)
+    before = stage.ask(*shown)[0]["digest"]
+    began = time.monotonic()
+    stage.run("promotion", "rollback", clinic, task, "--reason", "demo: back to the version before")
+    seconds = time.monotonic() - began
+    if stage.ask(*shown)[0]["digest"] == before:
+        raise DemoFailed(f"{clinic} was not rolled back")
+    stage.say(f"rollback: {clinic} has the version before again after {seconds:.1f} s, with no restart")
+    return seconds
+
+
+def tell(its: dict[str, Any], rollback_s: float) -> None:
+    """The cure as the closing story tells it."""
+    talk(
+        f"cure ({CLINIC}, {its['version']}): Dice {its['dice_before']:.3f} -> {its['dice_after']:.3f} on "
+        f"{its['n_people']} simulated people who were not trained on; proposed by {its['proposed_by']}, approved by "
+        f"{its['approved_by']}; flag closed; a rollback takes {rollback_s:.1f} s"
+    )
