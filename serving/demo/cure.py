@@ -2,8 +2,7 @@
 
 import json
 import subprocess
-import time
-from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,16 +32,21 @@ def accounts(stage: Stage) -> None:
     stage.run("policy", "set", "--clinic-people-min", "6", "--reason", "demo: six simulated people judge")
 
 
-def cured(stage: Stage, people: subprocess.Popen[bytes], flag: int) -> dict[str, Any]:
-    """Reviews, fine-tune, request, approval and promotion; figures of it. Raises DemoFailed."""
+def scanned(stage: Stage, people: subprocess.Popen[bytes]) -> None:
+    """Send those who are reviewed, once they are drawn. Raises DemoFailed."""
     stage.wait("the simulated people", lambda: people.poll() is not None, 240)
     if people.returncode:
         raise DemoFailed("no simulated people", why=(stage.home / "people.log").read_text()[-1500:])
-    studies = _answered(stage, "cohort", COHORT)
-    stage.say(f"{CLINIC}: {COHORT} simulated people scanned on the new scanner, all answered")
-    _review(stage, studies)
+    _send(stage, "cohort")
+    stage.say(f"{CLINIC}: {COHORT} simulated people scanned on the new scanner")
+
+
+def cured(stage: Stage, flag: int) -> dict[str, Any]:
+    """Reviews, fine-tune, request, approval and promotion; figures of it. Raises DemoFailed."""
+    _review(stage)
     stage.say(
-        "each was read blind by a second reader (simulated: the drawn lesions); ms-lesion is fine-tuned"
+        f"{CLINIC}: all answered, each read blind by a second reader (simulated: the drawn lesions); "
+        "ms-lesion is fine-tuned"
     )
     made = stage.ask(
         "model", "finetune", "--clinic", CLINIC, "--task", TASK, "--tier", "T2", "--as", PROPOSES
@@ -56,15 +60,17 @@ def cured(stage: Stage, people: subprocess.Popen[bytes], flag: int) -> dict[str,
     number = str(asked["id"])
     stage.run("promotion", "approve", number, "--as", PROPOSES, ok=(_FORBIDDEN,))
     stage.run("promotion", "approve", number, "--as", APPROVES)
-    began = time.monotonic()
+    began = datetime.now(UTC)
     stage.run("promotion", "apply", number, "--as", APPROVES)
-    applied = time.monotonic() - began
+    applied = (datetime.fromisoformat(_bound(stage, CLINIC, TASK)["since"]) - began).total_seconds()
     stage.say(f"promoted: {PROPOSES} proposed it and could not approve it, {APPROVES} did")
     closed = stage.wait(
         "the flag's end", lambda: stage.ask("flag", "show", str(flag))[0]["state"] == "resolved", 30
     )
     stage.say("the flag is resolved by the promotion")
-    answer = stage.ask("study", "show", _answered(stage, "after", 1)[0])["findings"][0]["model"]["digest"]
+    _send(stage, "after")
+    last = stage.wait("the study after it", lambda: "".join(_done(stage)[COHORT:]), 120)
+    answer = stage.ask("study", "show", last)["findings"][0]["model"]["digest"]
     if answer != made["digest"]:
         raise DemoFailed("the study after the promotion was not answered by the promoted version")
     stage.say(f"{CLINIC}: the next study was answered by the promoted version")
@@ -79,40 +85,46 @@ def cured(stage: Stage, people: subprocess.Popen[bytes], flag: int) -> dict[str,
     }  # fmt: skip
 
 
-def _answered(stage: Stage, which: str, count: int) -> list[str]:
-    """Send the people of one folder over DICOM; their studies, in the order of the people, once all are answered."""
-    known = {study["study_id"] for study in _studies(stage)}
+def _send(stage: Stage, which: str) -> None:
     stage.run(
         "study", "send", str(_folder(stage) / which), "--to", f"127.0.0.1:{stage.port('DICOM')}", "--calling",
         CAST["ae"], "--called", "RADFLEET",
     )  # fmt: skip
 
-    def done() -> list[str] | None:
-        fresh = [study for study in _studies(stage) if study["study_id"] not in known]
-        if bad := {s["code"] for s in fresh if s["state"] in ("rejected", "dead")}:
-            raise DemoFailed(f"a study of {CLINIC} was not answered", why=", ".join(map(str, bad)))
-        # ids are made in the order of arrival, and people are sent one after another
-        ended = sorted(
-            s["study_id"] for s in fresh if s["state"] == "done" and 0 < s["to_deliver"] == s["delivered"]
-        )
-        return ended if len(ended) == count else None
-
-    return list(stage.wait(f"{count} answers for {CLINIC}", done, 400))
-
 
 def _studies(stage: Stage) -> list[dict[str, Any]]:
+    """The simulated people's studies in the order of the people: ids are made as they arrive, one after another."""
+    found = stage.ask("study", "list", "--clinic", CLINIC, "--limit", "200")
+    return sorted((s for s in found if s["state"] != "past"), key=lambda study: study["study_id"])
+
+
+def _done(stage: Stage) -> list[str]:
+    """Those of them, by place, that are answered and delivered. Raises DemoFailed where one is refused."""
+    studies = _studies(stage)
+    if bad := {s["code"] for s in studies if s["state"] in ("rejected", "dead")}:
+        raise DemoFailed(f"a study of {CLINIC} was not answered", why=", ".join(map(str, bad)))
     return [
-        s for s in stage.ask("study", "list", "--clinic", CLINIC, "--limit", "200") if s["state"] != "past"
+        s["study_id"] if s["state"] == "done" and 0 < s["to_deliver"] == s["delivered"] else ""
+        for s in studies
     ]
 
 
-def _review(stage: Stage, studies: Sequence[str]) -> None:
-    """One blinded reading a study, with the drawn lesions as the reader's mask."""
-    for number, study in enumerate(studies):
-        stage.run(
-            "review", "add", study, "--decision", "edit", "--mask", f"{_folder(stage)}/cohort/{number:02d}.nii.gz",
-            "--blinded", "--note", "no reader: the lesions as they were drawn", "--as", READS,
-        )  # fmt: skip
+def _review(stage: Stage) -> None:
+    """One blinded reading a study as soon as it is answered, with the drawn lesions as the reader's mask."""
+    read: set[int] = set()
+
+    def more() -> bool:
+        for number, study in enumerate(_done(stage)):
+            if study and number not in read:
+                mask = f"{_folder(stage)}/cohort/{number:02d}.nii.gz"
+                stage.run(
+                    "review", "add", study, "--decision", "edit", "--mask", mask, "--blinded",
+                    "--note", "no reader: the lesions as they were drawn", "--as", READS,
+                )  # fmt: skip
+                read.add(number)
+        return len(read) == COHORT
+
+    stage.wait(f"{COHORT} answers for {CLINIC}", more, 400)
 
 
 def _mean(people: dict[str, float]) -> float:
@@ -121,15 +133,20 @@ def _mean(people: dict[str, float]) -> float:
 
 def rolled_back(stage: Stage, clinic: str, task: str) -> float:
     """Take a clinic back to the version before, as on-call would; seconds until it is bound. Raises DemoFailed."""
-    shown = ("binding", "show", clinic, "--task", task)
-    before = stage.ask(*shown)[0]["digest"]
-    began = time.monotonic()
+    before = _bound(stage, clinic, task)
+    began = datetime.now(UTC)
     stage.run("promotion", "rollback", clinic, task, "--reason", "demo: back to the version before")
-    seconds = time.monotonic() - began
-    if stage.ask(*shown)[0]["digest"] == before:
+    after = _bound(stage, clinic, task)
+    if after["digest"] == before["digest"]:
         raise DemoFailed(f"{clinic} was not rolled back")
+    seconds = (datetime.fromisoformat(after["since"]) - began).total_seconds()
     stage.say(f"rollback: {clinic} has the version before again after {seconds:.1f} s, with no restart")
     return seconds
+
+
+def _bound(stage: Stage, clinic: str, task: str) -> dict[str, Any]:
+    found: dict[str, Any] = stage.ask("binding", "show", clinic, "--task", task)[0]
+    return found
 
 
 def tell(its: dict[str, Any], rollback_s: float) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-BEFORE, AFTER, SEED = 60, 25, 20261126
+BEFORE, AFTER, SEED = 60, 15, 20261126
 PROFILE = {
     "vendor": "philips", "model": "Ingenia", "software_major": "5.7", "field_t": "3",
     "sequence_class": "FLAIR",

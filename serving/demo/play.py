@@ -72,6 +72,7 @@ def _acts(stage: Stage) -> dict[str, Any]:
     stage.say("everything is up")
     studies = _send(stage)
     drift.backfill(stage, past)
+    cure.scanned(stage, people)
     rows = [_answered(stage, clinic, pacs) for clinic in studies]
     stage.say("rebind: north moves to version 1.1.0, with no restart")
     bound_at = time.monotonic()
@@ -80,7 +81,7 @@ def _acts(stage: Stage) -> dict[str, Any]:
     rows.append(_answered(stage, "north", pacs, newest=True))
     rebind_s = time.monotonic() - bound_at
     flag = drift.flagged(stage)
-    promotion = cure.cured(stage, people, flag["id"])
+    promotion = cure.cured(stage, flag["id"])
     rollback_s = cure.rolled_back(stage, "north", "brain-extraction")
     received = _received(stage)
     _judge(rows, received, promotion.pop("objects_delivered"))

@@ -116,7 +116,7 @@ class Stage:
             if value:
                 return value
             self.measure()
-            time.sleep(0.5)
+            time.sleep(1)
         raise DemoFailed(f"{what} did not happen within {seconds:.0f} s")
 
     def measure(self) -> None:

@@ -73,15 +73,30 @@ def _linear(image: Array, factor: NDArray[np.float64], shape: tuple[int, ...]) -
     image = np.asarray(image, np.float32)
     for axis in sorted(range(3), key=lambda a: shape[a] / image.shape[a]):
         last = image.shape[axis] - 1
-        at = (np.arange(shape[axis]) * factor[axis] + (factor[axis] - 1) / 2).clip(0, last)
-        low = at.astype(np.intp)
-        share = (at - low).astype(np.float32).reshape([-1 if place == axis else 1 for place in range(3)])
+        low, share = _between(shape[axis], float(factor[axis]), last)
+        share = share.reshape([-1 if place == axis else 1 for place in range(3)])
         below = image.take(low, axis)
         above = image.take(np.minimum(low + 1, last), axis)
         above -= below
         above *= share
         image = np.add(below, above, out=below)
     return image
+
+
+def _between(count: int, factor: float, last: int) -> tuple[NDArray[np.intp], Array]:
+    """Of ``count`` planes ``factor`` apart: the plane below each in the image, and the share of the one above it."""
+    at = (np.arange(count) * factor + (factor - 1) / 2).clip(0, last)
+    low = at.astype(np.intp)
+    return low, (at - low).astype(np.float32)
+
+
+def planes_read(spacing_mm: float, voxel: float, size: int, count: int) -> NDArray[np.intp]:
+    """Those of an axis' ``size`` planes of ``voxel`` mm that ``spread`` reads for ``count`` planes of ``spacing_mm``.
+
+    All of them for fine scans; of thick ones few, and what is not read need not be computed.
+    """
+    low, share = _between(count, spacing_mm / voxel, size - 1)
+    return np.union1d(low, np.minimum(low[share > 0] + 1, size - 1))
 
 
 def _block_mean(

@@ -17,7 +17,7 @@ from scipy import ndimage as ndi
 
 from serving.engine.brain_extraction import brain_of, doubts
 from serving.engine.flair import peak_of
-from serving.engine.grids import filled, shrink, sigmoid, spacing_of, spread, turn_of
+from serving.engine.grids import filled, planes_read, shrink, sigmoid, spacing_of, spread, turn_of
 from serving.engine.outcome import Array, Mask, Net, Parameters, Segmentation
 
 if TYPE_CHECKING:
@@ -32,16 +32,19 @@ THIN_MM = 2.0  # slices up to this are read in three directions
 NEIGHBOURS = np.ones((3, 3, 3))
 
 
-def lesion_chance(image: Array, net: Net, directions: tuple[int, ...]) -> Array:
+def lesion_chance(
+    image: Array, net: Net, directions: tuple[int, ...], read: NDArray[np.intp] | None = None
+) -> Array:
     """Probability [X,Y,Z] of the mean logit over slice directions.
 
     The mean of logits and not of probabilities: a fundus of the cortex looks like a lesion in one direction and like
     cortex in the others, and one sure no outweighs a maybe.
     image: FLAIR / peak - 1 on 1 mm voxels, -1 outside the brain. net: [16,5,h,w] float32 -> logits [16,1,h,w].
+    read: the slices across the one direction whose answer is wanted; the others say no lesion.
     """
     total = np.zeros(image.shape, np.float32)
     for axis in directions:
-        total += lesion_logit(image, net, axis)
+        total += lesion_logit(image, net, axis, read)
     return np.where(image > OUTSIDE, sigmoid(total / np.float32(len(directions))), 0).astype(np.float32)
 
 
@@ -50,16 +53,17 @@ def directions_of(thickest_mm: float, axis: int) -> tuple[int, ...]:
     return (0, 1, 2) if thickest_mm <= THIN_MM else (axis,)
 
 
-def lesion_logit(image: Array, net: Net, axis: int) -> Array:
-    """Logits [X,Y,Z] of the slices along one axis; NOTHING where a slice shows no brain."""
-    return np.moveaxis(_one_direction(np.moveaxis(image, axis, 0), net), 0, axis)
+def lesion_logit(image: Array, net: Net, axis: int, read: NDArray[np.intp] | None = None) -> Array:
+    """Logits [X,Y,Z] of the slices along one axis, or of those in ``read``; NOTHING where a slice shows no brain."""
+    return np.moveaxis(_one_direction(np.moveaxis(image, axis, 0), net, read), 0, axis)
 
 
-def _one_direction(image: Array, net: Net) -> Array:
+def _one_direction(image: Array, net: Net, read: NDArray[np.intp] | None) -> Array:
     height, width = image.shape[1:]
     edges = [(HALF, HALF), (0, -height % MULTIPLE), (0, -width % MULTIPLE)]
     padded = np.pad(image, edges, constant_values=OUTSIDE)
     live = np.flatnonzero((image > OUTSIDE).any((1, 2)))
+    live = live if read is None else np.intersect1d(live, read)
     logits = np.full(image.shape, NOTHING, np.float32)
     for start in range(0, len(live), BATCH):
         rows = live[start : start + BATCH]
@@ -101,9 +105,13 @@ def chance_of(image: Array, brain: Mask, spacing: NDArray[np.float64], net: Net)
     fine, mask, box = seen(image, brain, spacing)
     if not mask.any():
         return np.zeros(image.shape, np.float32)
-    directions = directions_of(float(spacing.max()), int(np.argmax(spacing)))
+    axis = int(np.argmax(spacing))
+    directions = directions_of(float(spacing.max()), axis)
+    shape, read = image[box].shape, None
+    if len(directions) == 1:
+        read = planes_read(float(spacing[axis]), 1.0, fine.shape[axis], shape[axis])
     chance = np.zeros(image.shape, np.float32)
-    chance[box] = spread(lesion_chance(fine, net, directions), spacing, 1.0, image[box].shape)
+    chance[box] = spread(lesion_chance(fine, net, directions, read), spacing, 1.0, shape)
     return np.where(brain, chance, 0).astype(np.float32)
 
 

@@ -21,6 +21,20 @@ def test_values_come_back_as_scipy_gives_them(spacing: tuple[float, ...]) -> Non
     np.testing.assert_allclose(got, wanted, atol=2e-6)
 
 
+@pytest.mark.parametrize("thick", [2.1, 2.5, 3.0, 4.4, 5.0, 7.3])
+def test_planes_that_are_not_read_change_nothing(thick: float) -> None:
+    values = np.random.default_rng(3).normal(size=(4, 5, 61)).astype(np.float32)
+    count = int(np.ceil(61 / thick))
+    read = grids.planes_read(thick, 1.0, 61, count)
+    other = np.full_like(values, 1e6)
+    other[..., read] = values[..., read]
+    spacing, shape = np.array([1.0, 1.0, thick]), (4, 5, count)
+    np.testing.assert_array_equal(
+        grids.spread(other, spacing, 1.0, shape), grids.spread(values, spacing, 1.0, shape)
+    )
+    assert len(read) <= 2 * count and (thick != 5.0 or len(read) == count)
+
+
 def test_a_shrunk_ramp_keeps_its_slope_and_its_ends() -> None:
     ramp = np.broadcast_to(np.arange(40, dtype=np.float32)[:, None, None], (40, 8, 8))
     small = grids.shrink(ramp, np.array([0.8, 1.0, 1.0]), 1.0)
