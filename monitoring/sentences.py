@@ -49,7 +49,9 @@ def arrival(sequence: str, its: Arrival) -> str:
         return (
             f"{sequence} comes from a scanner that the reference does not know: {where}, since {day(its.at)}."
         )
-    parts = [f"{groups.WORDS[part]} {before} -> {after}" for part, (before, after) in its.changed.items()]
+    # What the header did not say before is no change that anybody saw, as long as something else is.
+    seen = {part: pair for part, pair in its.changed.items() if pair[0] != groups.UNKNOWN} or its.changed
+    parts = [f"{groups.WORDS[part]} {before} -> {after}" for part, (before, after) in seen.items()]
     new = {"vendor", "model"} & set(its.changed)
     kind = (
         "a new scanner"

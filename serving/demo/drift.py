@@ -46,17 +46,22 @@ def backfill(stage: Stage, past: subprocess.Popen[bytes]) -> None:
 
 def flagged(stage: Stage) -> dict[str, Any]:
     """Wait for the flag and its frozen report, acknowledge it; its figures. Raises DemoFailed when it is wrong."""
-    flags = stage.wait("the flag", lambda: stage.ask("flag", "list", "--clinic", CLINIC), 120)
-    stage.say(f"flag: {flags[0]['sentence']}")
-    stage.run("flag", "acknowledge", str(flags[0]["id"]), "--reason", "demo: the QA lead looks at it")
-    report = stage.wait("the frozen report", lambda: stage.ask("monitor", "reports", "--clinic", CLINIC), 90)[
-        0
-    ]
+
+    def drifted() -> list[dict[str, Any]]:
+        return [f for f in stage.ask("flag", "list", "--clinic", CLINIC) if f["kind"] == "drift"]
+
+    its = stage.wait("the flag", drifted, 120)[0]
+    stage.say(f"flag: {its['sentence']}")
+    stage.run("flag", "acknowledge", str(its["id"]), "--reason", "demo: the QA lead looks at it")
+
+    def frozen() -> list[dict[str, Any]]:
+        return [r for r in stage.ask("monitor", "reports", "--clinic", CLINIC) if r["flag_id"] == its["id"]]
+
+    report = stage.wait("the frozen report", frozen, 90)[0]
     stage.say("its report by Evidently is frozen by digest")
     others = [f["clinic"] for f in stage.ask("flag", "list") if f["clinic"] != CLINIC]
     if others:
         raise DemoFailed(f"a clinic without any change was flagged: {', '.join(others)}")
-    its = flags[0]
     return {
         "id": its["id"], "clinic": its["clinic"], "kind": its["kind"], "verdict": its["verdict"],
         "since": its["since_at"], "features": its["features"], "statistic": its["statistic"],

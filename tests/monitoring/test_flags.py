@@ -223,3 +223,12 @@ def test_a_sentence_names_the_machine_before_its_settings() -> None:
         "FLAIR comes from a new scanner (ge MR750) since 3 March 2026: "
         "manufacturer siemens -> ge, model Prisma -> MR750."
     )
+
+
+def test_a_sentence_leaves_out_what_no_header_said_before() -> None:
+    changed = {"model": ["Prisma", "MR750"], "coil": ["?", "head"]}
+    its = Arrival(61, "2026-03-03T10:00:00+00:00", "", {"vendor": "ge", "model": "MR750"}, changed)
+    said = sentences.arrival("FLAIR", its)
+    assert said.endswith(": model Prisma -> MR750.") and "coil" not in said
+    only = Arrival(61, its.at, "", its.facts, {"coil": ["?", "head"]})
+    assert "coil ? -> head" in sentences.arrival("FLAIR", only)
