@@ -30,8 +30,8 @@ setup: $(STAMP) ## Build .venv (TORCH_INDEX=<address> chooses the CPU build of t
 demo: $(STAMP) ## Play studies, a flag, its cure and a rollback on real components (EXIT=1 ends it, else it stays up)
 	$(BIN)/radfleet demo $(if $(call on,$(EXIT)),--exit)
 
-test: lint ## Everything: lint, types, layers and all tests, in JOBS=2 processes
-	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),2) --dist loadgroup --no-loadscope-reorder --durations 40
+test: lint ## Everything: lint, types, layers and all tests, in JOBS=3 processes
+	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadgroup --no-loadscope-reorder --durations 40
 
 ##@ While working
 check: lint ## Lint, types, layers and the rules of the house, without the slow tests

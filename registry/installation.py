@@ -98,9 +98,13 @@ class UpLock:
             return False
 
     def release(self) -> None:
-        """Remove the file, then the lock: nobody can take a lock on a file that is about to vanish."""
+        """Remove the file, then the lock: nobody can take a lock on a file that is about to vanish.
+
+        Another's file stays: the folder may have been emptied and taken by a new supervisor meanwhile.
+        """
         if self._fd is not None:
-            self.path.unlink(missing_ok=True)
+            if self._still_there(self._fd):
+                self.path.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.core.output import show
+from registry.installation import UpLock
 from serving.demo import cure, drift
 from serving.demo.errors import DemoFailed
 from serving.demo.stage import Stage, free_ports
@@ -36,6 +37,11 @@ FIRST, SECOND, LESION = "brain-extraction@1.0.0", "brain-extraction@1.1.0", "ms-
 
 def play(home: Path, record: Path, *, leave_running: bool) -> dict[str, Any]:
     """Play the whole line and write its figures to ``record``; stay up until Ctrl-C if asked. Raises DemoFailed."""
+    if UpLock(home.absolute()).holder() is not None:
+        raise DemoFailed(
+            "another demo still runs in this folder",
+            cure="Wait until it ended, or give another one with --home.",
+        )
     shutil.rmtree(home, ignore_errors=True)
     stage = Stage.build(home)
     try:

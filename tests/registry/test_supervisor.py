@@ -284,6 +284,18 @@ def test_postgres_heals_and_keeps_what_was_committed(tmp_path: Path) -> None:
         assert process.wait(60) == 0
 
 
+def test_a_lock_is_let_go_without_taking_the_next_ones(tmp_path: Path) -> None:
+    """The folder was emptied and taken by another supervisor while the first was still stopping."""
+    first, second = UpLock(tmp_path), UpLock(tmp_path)
+    assert first.acquire()
+    first.path.unlink()
+    assert second.acquire()
+    first.release()
+    assert second.holder() is not None
+    second.release()
+    assert second.holder() is None and not second.path.exists()
+
+
 @pytest.mark.installation
 @pytest.mark.slow
 def test_mlflow_and_ray_heal_together_and_leave_nothing(tmp_path: Path) -> None:
