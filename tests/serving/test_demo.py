@@ -14,15 +14,15 @@ def _row(version: str) -> dict[str, object]:
 
 
 def test_the_bound_versions_in_order_pass() -> None:
-    play._judge([_row("1.0.0"), _row("1.1.0"), _row("1.1.0")], [{}] * 9)
+    play._judge([_row("1.0.0"), _row("1.1.0"), _row("1.1.0")], [{}] * 12, 3)
 
 
 @pytest.mark.parametrize("versions", [("1.0.0", "1.0.0", "1.1.0"), ("1.0.0", "1.1.0", "1.0.0")])
 def test_another_version_fails_the_demo(versions: tuple[str, ...]) -> None:
     with pytest.raises(DemoFailed, match="versions"):
-        play._judge([_row(v) for v in versions], [{}] * 9)
+        play._judge([_row(v) for v in versions], [{}] * 12, 3)
 
 
 def test_a_missing_object_fails_the_demo() -> None:
     with pytest.raises(DemoFailed, match="number of objects"):
-        play._judge([_row("1.0.0"), _row("1.1.0"), _row("1.1.0")], [{}] * 8)
+        play._judge([_row("1.0.0"), _row("1.1.0"), _row("1.1.0")], [{}] * 11, 3)

@@ -33,7 +33,7 @@ from serving.imaging.volume import Volume, save_volume
 from tests.serving.engine.conftest import know_the_toy
 from tests.serving.engine.toy import toy_model, toy_weights
 
-pytestmark = [pytest.mark.slow, pytest.mark.installation]
+pytestmark = pytest.mark.slow
 
 
 def free_port() -> int:
