@@ -30,8 +30,9 @@ setup: $(STAMP) ## Build .venv (TORCH_INDEX=<address> chooses the CPU build of t
 demo: $(STAMP) ## Play studies, a flag, its cure and a rollback on real components (EXIT=1 ends it, else it stays up)
 	$(BIN)/radfleet demo $(if $(call on,$(EXIT)),--exit)
 
-test: lint ## Everything: lint, types, layers and all tests, in JOBS=3 processes
-	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadgroup --no-loadscope-reorder --durations 40
+test: lint ## Everything: lint, types, layers and all tests: the demo alone, the others in JOBS=3 processes
+	$(BIN)/python -m pytest tests/acceptance
+	$(BIN)/python -m pytest --ignore tests/acceptance --numprocesses $(or $(JOBS),3) --dist loadgroup --no-loadscope-reorder --durations 20
 
 ##@ While working
 check: lint ## Lint, types, layers and the rules of the house, without the slow tests
