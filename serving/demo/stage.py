@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -142,12 +141,15 @@ class Stage:
         self.peak_mb, self._measured = max(self.peak_mb, total / 2**20), time.monotonic()
 
     def end(self) -> None:
-        """End everything that was started, in reverse order, by its own id."""
+        """End everything that was started, in reverse order, by its own id.
+
+        By SIGTERM: who was started in the background of a shell ignores SIGINT, and so do its children.
+        """
         if self.clerk is not None:
             self.clerk.communicate()  # its input ends, and so does it
         for child in reversed(self.running):
             if child.poll() is None:
-                child.send_signal(signal.SIGINT)
+                child.terminate()
         for child in reversed(self.running):
             try:
                 child.wait(60)
