@@ -153,10 +153,7 @@ def _send_one(stage: Stage, clinic: str, name: str) -> None:
 
     cast = CAST[clinic]
     folder = write_head(HEADS / f"{name}.nii.gz", stage.home / "scans" / f"{clinic}-{name}", cast)
-    stage.run(
-        "study", "send", str(folder), "--to", f"127.0.0.1:{stage.port('DICOM')}", "--calling", cast["ae"],
-        "--called", "RADFLEET",
-    )  # fmt: skip
+    stage.send(folder, cast["ae"])
     stage.say(f"{clinic}: {len(list(folder.glob('*.dcm')))} instances sent by C-STORE, all acknowledged")
 
 

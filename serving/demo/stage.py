@@ -107,6 +107,11 @@ class Stage:
             "--ae-title", f"{clinic.upper()}_PACS",
         )  # fmt: skip
 
+    def send(self, folder: Path, calling: str) -> None:
+        """Send a folder of DICOM to the installation's door as the scanner of this AE title."""
+        door = f"127.0.0.1:{self.port('DICOM')}"
+        self.run("study", "send", str(folder), "--to", door, "--calling", calling, "--called", "RADFLEET")
+
     def wait(self, what: str, probe: Any, seconds: float) -> Any:
         """Wait until ``probe()`` is truthy; its value. Raises DemoFailed when the time is up."""
         end = time.monotonic() + seconds

@@ -74,7 +74,7 @@ def test_when_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("words", "named"), [
     (("when", "--moved", 5, "--features", 3), "monitoring.simulation_unfit"),
     (("when", "--dice", 1.5), "monitoring.simulation_unfit"),
-    (("when", "--per-day", 0), "monitoring."),
+    (("when", "--per-day", 0), "monitoring.budget_unfit"),
     (("simulate", "--out", "x", "--days", 30, "--event-day", 30), "monitoring.simulation_unfit"),
     (("simulate", "--out", "/dev/null/x"), "monitoring.simulation_unfit"),
 ])  # fmt: skip
