@@ -14,8 +14,8 @@ from serving.demo.stage import Stage
 
 PROPOSES, APPROVES, READS = "demo-ml", "demo-second", "demo-reader"
 SIMULATED: Final = (
-    "generated heads with known lesions; their anatomies and lesions are those of the replayed and the global heads, and "
-    "the shift was chosen so that a fine-tune helps: the figures show the line and are no evidence of a cure"
+    "generated heads with known lesions; their anatomies and lesions are those of the replayed and the global heads, "
+    "and the shift was chosen so that a fine-tune helps: the figures show the line and are no evidence of a cure"
 )
 _FORBIDDEN: Final = 4  # the exit code of an approval by who proposed
 
