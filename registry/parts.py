@@ -1,5 +1,6 @@
 """The parts of one installation: how each is started, when it is ready, what it needs first."""
 
+import dataclasses
 import http.client
 import os
 import shutil
@@ -62,7 +63,7 @@ class Part:
 def environment(settings: Settings) -> dict[str, str]:
     """What every part of ours gets: these settings, the code's place and the Ray secret's file."""
     env = dict(os.environ)
-    for name, value in settings.model_dump().items():
+    for name, value in dataclasses.asdict(settings).items():
         if value is not None:
             env[f"RADFLEET_{name.upper()}"] = str(value)
     env["RADFLEET_HOME"] = str(settings.root)

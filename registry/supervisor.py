@@ -15,7 +15,7 @@ import typer
 
 from registry import installation, postgres
 from registry.core.errors import RadfleetError
-from registry.core.settings import Settings
+from registry.core.settings import Settings, from_environment
 from registry.errors import NotStopped, PartUnknown, PortTaken, UpElsewhere
 from registry.installation import PartStatus, State, UpLock
 from registry.parts import Part, cluster, parts
@@ -183,7 +183,7 @@ def wait_ready(settings: Settings, timeout_s: float) -> bool:
 
 
 def _main() -> None:
-    settings, verb, only = Settings(), sys.argv[1], sys.argv[2:]
+    settings, verb, only = from_environment(os.environ), sys.argv[1], sys.argv[2:]
     try:
         if verb == "up":
             up(settings, only)

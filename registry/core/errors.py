@@ -116,3 +116,11 @@ class Unavailable(RadfleetError):
 
     family, code = "unavailable", "core.unavailable"
     cure = "Nothing is lost. Wait, or see radfleet status for the part that is away."
+
+
+class SettingWrong(Invalid):
+    """A setting cannot be read."""
+
+    code = "settings.wrong"
+    why = "The environment variable holds something else than its kind of value."
+    cure = "Correct or unset the variable that is named, and run the command again."

@@ -3,11 +3,15 @@
 Clinical policy is not here: it lives in rows with an author and a reason.
 """
 
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from registry.core.errors import SettingWrong
+
+PREFIX = "RADFLEET_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,9 @@ class Limits:
 LIMITS = Limits()
 
 
-class Settings(BaseSettings):
+@dataclass(frozen=True)
+class Settings:
     """Where the parts of one installation live and listen."""
-
-    model_config = SettingsConfigDict(env_prefix="RADFLEET_", extra="ignore")
 
     home: Path = Path(".radfleet")
     bind: str = "127.0.0.1"
@@ -123,7 +126,23 @@ class Settings(BaseSettings):
         return self.mlflow_url or f"http://127.0.0.1:{self.mlflow_port}"
 
 
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """The settings that RADFLEET_* variables give, defaults for the others.
+
+    Raises SettingWrong for a value that is not of its field's type.
+    """
+    # Late: pydantic takes a third of a second, and most commands that only print need no setting.
+    from pydantic import TypeAdapter, ValidationError
+
+    given = {field.name: environment.get(PREFIX + field.name.upper()) for field in fields(Settings)}
+    try:
+        return TypeAdapter(Settings).validate_python({k: v for k, v in given.items() if v is not None})
+    except ValidationError as error:
+        wrong = error.errors(include_input=False, include_url=False)[0]
+        raise SettingWrong(f"{PREFIX}{str(wrong['loc'][0]).upper()}: {wrong['msg']}") from None
+
+
 @cache
 def settings() -> Settings:
     """The settings of this process."""
-    return Settings()
+    return from_environment(os.environ)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -18,7 +18,7 @@ from registry.core.settings import Settings
 from serving.demo.errors import DemoFailed
 
 # Every port that a part may listen on, so that a new part never meets another installation's.
-PORTS = tuple(name for name in Settings.model_fields if name.endswith("_port"))
+PORTS = tuple(one.name for one in fields(Settings) if one.name.endswith("_port"))
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -278,7 +279,7 @@ def named_settings(objects: list[Object]) -> dict[str, str]:
 def settings(objects: list[Object]) -> list[str]:
     """Every setting exists, and every address in one is that of an object here."""
     data = named_settings(objects)
-    known = {f"RADFLEET_{name.upper()}" for name in Settings.model_fields} | NOT_SETTINGS
+    known = {f"RADFLEET_{one.name.upper()}" for one in fields(Settings)} | NOT_SETTINGS
     found = [f"no setting {name}" for name in data.keys() - known]
     services = {one["metadata"]["name"]: one["spec"]["ports"][0]["port"] for one in kind(objects, "Service")}
     (ray,), (database,) = kind(objects, "RayService"), kind(objects, "Cluster")

@@ -1,9 +1,9 @@
 """The Serve document of the manifests is the one that the code deploys, and fits the cluster that it stands in."""
 
 import json
-import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from registry import parts
-from registry.core.settings import Settings
+from registry.core.settings import Settings, from_environment
 from serving.engine import app
 from tests.k8s.checks import named_settings
 from tests.k8s.render import OVERLAYS, Object, kind, named, pod, render
@@ -21,13 +21,9 @@ from tests.k8s.render import OVERLAYS, Object, kind, named, pod, render
 pytestmark = pytest.mark.tool("kubectl")
 
 
-def settings(objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(objects: list[Object]) -> Settings:
     """The settings of a workload: those of the ConfigMap and no others."""
-    for name in [name for name in os.environ if name.startswith("RADFLEET_")]:
-        monkeypatch.delenv(name)
-    for name, value in named_settings(objects).items():
-        monkeypatch.setenv(name, value)
-    return Settings()
+    return from_environment(named_settings(objects))
 
 
 def cluster(objects: list[Object]) -> Any:
@@ -69,20 +65,18 @@ def _models(annotation: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_document_is_the_one_that_the_engine_deploys(
-    overlay: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_document_is_the_one_that_the_engine_deploys(overlay: str) -> None:
     objects = render(overlay)
-    want = app.document(settings(objects, monkeypatch), cores(objects))
+    want = app.document(settings(objects), cores(objects))
     assert document(objects) == want, "serveConfigV2 must be:\n" + yaml.safe_dump(want, sort_keys=False)
 
 
-def test_another_number_of_cores_or_another_address_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_number_of_cores_or_another_address_is_noticed() -> None:
     objects = render("prod")
-    here = settings(objects, monkeypatch)
+    here = settings(objects)
     assert app.document(here, cores(objects) + 2) != document(objects)
     named_settings(objects)["RADFLEET_MLFLOW_URL"] = "http://elsewhere:15500"
-    assert app.document(settings(objects, monkeypatch), cores(objects)) != document(objects)
+    assert app.document(settings(objects), cores(objects)) != document(objects)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -145,7 +139,7 @@ def test_a_workers_caller_shows_the_token_of_its_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller's environment also names the token's file of one machine, which is not there in a pod."""
-    here = settings(render("prod"), monkeypatch).model_copy(update={"home": tmp_path})
+    here = replace(settings(render("prod")), home=tmp_path)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a-word-of-this-test")
     done = subprocess.run(
         [sys.executable, "-c", SAYS],

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -64,4 +65,4 @@ def door(db: FreshDb) -> Iterator[Settings]:
     nothing: Any = None
     app = http.application(nothing, nothing, nothing, draw=pictures.drawer(db.settings, db.database))
     with listening(app) as base:
-        yield db.settings.model_copy(update={"door_url": base})
+        yield replace(db.settings, door_url=base)

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_what_never_reached_the_text_is_tried_again(server: Server) -> None:
         "ready",
         "SMTPNotSupportedError",
     )
-    clear = settings(server.port).model_copy(update={"mail_server": f"smtp://me@127.0.0.1:{server.port}"})
+    clear = replace(settings(server.port), mail_server=f"smtp://me@127.0.0.1:{server.port}")
     assert mail.send(clear, CHANGE) == ("ready", "ValueError"), "no password without TLS"
     assert mail.send(settings(server.port, scheme="http"), CHANGE) == ("ready", "ValueError")
     assert server.got == []
@@ -190,7 +191,7 @@ def test_each_channel_tells_a_change_once(
     its.many(60)
     its.many(1, profile=PROFILE | {"software_major": "XA30"})
     drain(world)
-    both = settings(server.port).model_copy(update={"webhook_url": "http://127.0.0.1:9/none"})
+    both = replace(settings(server.port), webhook_url="http://127.0.0.1:9/none")
     assert both.channels() == ("webhook", "email")
     with db.monitor(write=True) as conn:
         flags.acknowledge(conn, 1, by="ada", reason="I look", notify=both.channels())

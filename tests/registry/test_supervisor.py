@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from registry import installation, supervisor
-from registry.core.settings import Settings
+from registry.core.settings import Settings, from_environment
 from registry.errors import NotStopped, PartUnknown, PortTaken, UpElsewhere
 from registry.installation import PartStatus, State, UpLock
 from registry.parts import Part, parts
@@ -261,8 +261,7 @@ def _both_free(port: int) -> bool:
 
 
 def _settings(env: dict[str, str]) -> Settings:
-    names = {name.removeprefix("RADFLEET_").lower(): value for name, value in env.items()}
-    return Settings(**names)  # type: ignore[arg-type]
+    return from_environment(env)
 
 
 def test_postgres_heals_and_keeps_what_was_committed(tmp_path: Path) -> None:
