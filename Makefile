@@ -32,7 +32,7 @@ demo: $(STAMP) ## Play studies, a flag, its cure and a rollback on real componen
 
 test: lint ## Everything: lint, types, layers and all tests: the demo alone, the others in JOBS=3 processes
 	$(BIN)/python -m pytest tests/acceptance
-	$(BIN)/python -m pytest --ignore tests/acceptance --numprocesses $(or $(JOBS),3) --dist loadgroup --no-loadscope-reorder --durations 20
+	$(BIN)/python -m pytest --ignore tests/acceptance --numprocesses $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder --durations 20
 
 ##@ While working
 check: lint ## Lint, types, layers and the rules of the house, without the slow tests

@@ -14,6 +14,9 @@ pytest_plugins = ["tests.kit.db", "tests.kit.world"]
 
 # The CI machine installs every tool, so that there a missing one is a broken build and not a skipped test.
 IN_CI = os.environ.get("RADFLEET_CI") == "1"
+# Each starts a whole Radfleet, which takes all cores: two of these never run at once.
+WHOLE = ("tests/chaos/test_small.py", "tests/registry/test_supervisor.py")
+INSTALLATIONS = "whole installations"
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 
 
@@ -23,12 +26,26 @@ def _without(reason: str) -> None:
     pytest.skip(reason)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes test (`make test`): a file stays whole, and whole installations follow one another."""
-    for item in items:
-        alone = item.get_closest_marker("installation") is not None
-        item.add_marker(pytest.mark.xdist_group("installation" if alone else str(item.path)))
+    """Files with slow tests first, so that several processes (`make test`) end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (_work(item.nodeid) != INSTALLATIONS, item.path not in slow))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One process takes a file whole, for its fixtures' sake. (xdist's loadgroup is deaf under pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    scheduling = LoadScopeScheduling(config, log)
+    scheduling._split_scope = _work
+    return scheduling
+
+
+def _work(nodeid: str) -> str:
+    """The file of a test; one work for all the files that start a whole Radfleet, so that only one runs at a time."""
+    file = nodeid.partition("::")[0]
+    return INSTALLATIONS if file in WHOLE else file
 
 
 @pytest.hookimpl(tryfirst=True)

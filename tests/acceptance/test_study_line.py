@@ -30,7 +30,6 @@ def _left(home: Path) -> list[str]:
     return found
 
 
-@pytest.mark.installation
 @pytest.mark.slow
 def test_a_real_scan_is_answered_by_the_clinics_own_version_and_comes_back(tmp_path: Path) -> None:
     home = tmp_path / "line"

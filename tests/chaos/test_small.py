@@ -24,7 +24,6 @@ KILLS = {
 }
 
 
-@pytest.mark.installation
 @pytest.mark.slow
 def test_a_small_storm_loses_doubles_and_forgets_nothing(tmp_path: Path) -> None:
     report = storm.run(tmp_path / "home", storm.Size(8, KILLS, 0.5, (1.0, 3.0), settle_s=240), seed=3)

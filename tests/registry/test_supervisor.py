@@ -295,7 +295,6 @@ def test_a_lock_is_let_go_without_taking_the_next_ones(tmp_path: Path) -> None:
     assert second.holder() is None and not second.path.exists()
 
 
-@pytest.mark.installation
 @pytest.mark.slow
 def test_mlflow_and_ray_heal_together_and_leave_nothing(tmp_path: Path) -> None:
     env = _environment(tmp_path)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -271,7 +272,7 @@ def test_a_task_runs_once_beside_the_replicas(machine: Machine, tmp_path: Path) 
         calls.run_task(machine.settings, "tests.serving.engine.toy_task", tmp_path / "nowhere")
     with pytest.raises(errors.EngineAway):
         calls.run_task(
-            machine.settings.model_copy(update={"ray_port": free_port()}),
+            replace(machine.settings, ray_port=free_port()),
             "tests.serving.engine.toy_task",
             tmp_path,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -309,7 +310,7 @@ def test_what_cannot_begin_says_why(clinic: Clinic, world: World) -> None:
 
 def test_the_trainers_process_reports_its_death(tmp_path: Path, world: World) -> None:
     with pytest.raises(TrainerDied, match="status"):
-        finetune.train(world.db.settings.model_copy(update={"ray_port": 1}), tmp_path, lambda _: None)
+        finetune.train(replace(world.db.settings, ray_port=1), tmp_path, lambda _: None)
 
 
 def test_the_shipped_heads_render_the_same_every_time() -> None:
