@@ -16,7 +16,8 @@ from serving.imaging.tags import SEQUENCES, TAGS, VFRAMES, by_tag
 
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_ITEM_END = 0xFFFEE00D
+_DELIMITERS, _ITEM, _SEQUENCE_END = 0xFFFE, 0xE000, 0xE0DD
 _SHARED, _PER_FRAME = 0x52009229, 0x52009230
 _UNDEFINED = 0xFFFFFFFF
 _SYNTAX = 0x00020010
@@ -112,7 +113,7 @@ def scan(path: Path) -> Header:
 
 
 _READERS = {
-    order: (struct.Struct(f"{order}HH2sH").unpack_from, struct.Struct(f"{order}I").unpack_from)
+    order: tuple(struct.Struct(order + layout).unpack_from for layout in ("HH2sH", "I", "HHI"))
     for order in "<>"
 }
 
@@ -128,8 +129,8 @@ class _Scanner:
         self._order("<")
 
     def _order(self, order: str) -> None:
-        """Byte order: tag, VR and short length in one read; a long length in another."""
-        self.head_of, self.long_of = _READERS[order]
+        """Byte order: tag, VR and short length in one read; a long length in another; an item, which has no VR."""
+        self.head_of, self.long_of, self.item_of = _READERS[order]
 
     def run(self) -> None:
         """Read the file meta information, then the data set."""
@@ -161,7 +162,7 @@ class _Scanner:
         """Tag, VR, length and start of the value of the element at ``at``."""
         group, element, vr, length = self.head_of(self.data, at)
         tag = group << 16 | element
-        if not self.explicit or group == 0xFFFE:
+        if not self.explicit or group == _DELIMITERS:
             known = by_tag.get(tag)
             return tag, known.vr if known else b"UN", self.long_of(self.data, at + 4)[0], at + 8
         if vr in _LONG:
@@ -181,7 +182,7 @@ class _Scanner:
             self.seen += 1
             group, element, vr, length = head_of(data, at)
             tag = group << 16 | element
-            if explicit and group != 0xFFFE:
+            if explicit and group != _DELIMITERS:
                 body = at + 8
                 if vr in _LONG:
                     length, body = long_of(data, body)[0], at + 12
@@ -222,11 +223,12 @@ class _Scanner:
         explicit, self.explicit = self.explicit, self.explicit and not (vr == b"UN" and length == _UNDEFINED)
         at = body
         while at + 8 <= stop:
-            item, _, size, start = self._head(at)
-            if item == _SEQUENCE_END:
+            group, element, size = self.item_of(self.data, at)
+            start = at + 8
+            if group == _DELIMITERS and element == _SEQUENCE_END:
                 at = start
                 break
-            if item != _ITEM:
+            if group != _DELIMITERS or element != _ITEM:
                 raise Malformed("A DICOM sequence holds something that is not an item.")
             target = self._target(tag, kept, depth)
             item_end = stop if size == _UNDEFINED else start + size
