@@ -26,6 +26,8 @@ IGNORED = (ROOT / "k8s" / "Dockerfile.dockerignore").read_text().splitlines()
 def launches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Launch]:
     """How each part would be started on one machine, by its name there."""
     monkeypatch.setenv("RADFLEET_HOME", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)  # a client of MLflow in this process, of an earlier test, has set them
     here = Settings(home=tmp_path, database_url="host=db port=5432 user={role} password=x dbname={database}")
     return {part.name: part.launch() for part in parts.parts(here)}
 
