@@ -36,8 +36,6 @@ ANSWER_S_MAX = 300.0
 CONNECT_S_MAX = 60.0
 LINE_BYTES_MAX = 2**20
 FOR_EVER_S = 1e8
-# glibc gives large tensors back to the system after every step; keeping them saves a third of a training core.
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_TOP_PAD_": "67108864"}
 _ARRAYS = {
     "mask": ("mask.npy", np.uint8), "brain": ("brain.npy", np.uint8), "probability": ("probability.npy", np.float16),
 }  # fmt: skip
@@ -245,7 +243,7 @@ def _task() -> int:
 def _niced(module: str, folder: str) -> int:
     """The task: a process of its own, so that the node gets all of its memory back."""
     command = ["nice", "-n", "10", sys.executable, "-m", module, folder]
-    return subprocess.run(command, env=os.environ | KEEP_MEMORY, check=False).returncode
+    return subprocess.run(command, check=False).returncode
 
 
 def address(settings: Settings) -> str:
