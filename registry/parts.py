@@ -204,6 +204,8 @@ def _ray(settings: Settings) -> Part:
         argv = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
         argv += ["--port", str(port), "--node-ip-address", "127.0.0.1", "--include-dashboard=false"]
         argv += ["--ray-client-server-port", str(port + 1), "--dashboard-agent-listen-port", "0"]
+        # Random ones: Ray's own range for workers, 10002 to 19999, may hold the two ports above, and then it refuses.
+        argv += ["--min-worker-port", "0", "--max-worker-port", "0"]
         argv += ["--object-store-memory", str(_OBJECT_STORE_BYTES), "--temp-dir", str(folder)]
         argv += ["--num-cpus", str(max(2, os.cpu_count() or 2)), "--log-color", "false"]
         argv += ["--disable-usage-stats"]

@@ -242,8 +242,8 @@ def test_every_part_is_started_after_parts_that_exist(tmp_path: Path) -> None:
 
 def _environment(home: Path) -> dict[str, str]:
     ports = {name: str(free_port()) for name in ("POSTGRES", "MLFLOW")}
-    # Ray takes the port above its own too.
-    ray = next(p for p in range(free_port(), 65000) if _both_free(p))
+    # Ray takes the port above its own too. As our default is, it lies among those that Ray would give its workers.
+    ray = next(p for p in range(10_002 + free_port() % 9_000, 19_999) if _both_free(p))
     return {f"RADFLEET_{n}_PORT": p for n, p in ports.items()} | {
         "RADFLEET_RAY_PORT": str(ray),
         "RADFLEET_HOME": str(home),
