@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from monitoring.judge import judging
+from monitoring.judge import evidence_store, judging
 from monitoring.judge.verdict import Contract, Evidence, judge
+from monitoring.streams import streams_store
 from registry import holds_store
 from registry.holds_store import Kind
 from tests.kit.world import DIGEST_A, World
-from tests.monitoring.fleet import TASK, Clinic, drain
+from tests.monitoring.fleet import PROFILE, TASK, Clinic, drain
 
 WELL = Evidence(reference={"a": 60}, contract=Contract(0.8, 0.05, 60, "signed"), threshold=3650.0)
 
@@ -64,3 +65,21 @@ def test_studies_that_fail_too_often_stop_delivery_until_a_person_lifts_it(world
     drain(world, follower)
     with world.db.database.system() as conn:
         assert holds_store.obey(conn) == 0, "who lifted it is not overruled by the same evidence"
+
+
+def test_two_streams_that_ask_for_one_hold_get_it(world: World) -> None:
+    """What fails at a clinic stands as a gate in each of its streams, so each sequence asks for the same hold."""
+    world.version()
+    clinic = Clinic(world)
+    world.bind(clinic.id)
+    clinic.many(1)
+    clinic.many(1, profile={**PROFILE, "sequence_class": "FLAIR"})
+    drain(world)
+    with world.db.database.monitor(write=True) as conn:
+        for stream in streams_store.streams(conn, clinic.id):
+            evidence_store.ask_hold(conn, clinic.id, stream.stream_id, 1, f"Hold: {stream.sequence}.")
+    with world.db.database.system() as conn:
+        assert holds_store.obey(conn) == 1
+    with world.db.database.system() as conn:
+        assert holds_store.is_held(conn, clinic.id, None, DIGEST_A) is Kind.ANSWERS
+        assert holds_store.obey(conn) == 0, "the other stream's wish is answered by the same hold"
