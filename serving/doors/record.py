@@ -45,6 +45,8 @@ class _Message:
     source: str
     taken: bool = False
     receipts: list[Receipt] | None = None
+    lost: bool = False
+    """The connection broke: nobody knows whether it was committed."""
 
 
 @dataclass(slots=True)
@@ -78,7 +80,9 @@ class DatabaseRecorder:
         with turn.lock:
             if not mine.taken:
                 self._commit_waiting(clinic_id, turn)
-        # Somebody in its company failed: alone it has its own luck, or its own error.
+        if mine.lost:
+            raise DatabaseAway("the database did not say whether it committed")
+        # Somebody in its company failed and all was rolled back: alone it has its own luck, or its own error.
         if mine.receipts is None:
             (mine.receipts,) = self._commit(clinic_id, [mine])
         return mine.receipts
@@ -91,6 +95,10 @@ class DatabaseRecorder:
         try:
             for message, receipts in zip(group, self._commit(clinic_id, group), strict=True):
                 message.receipts = receipts
+        except (DatabaseAway, psycopg.InterfaceError):
+            # Perhaps it was committed: asked again, each object would be a duplicate of itself and lose its file.
+            for message in group:
+                message.lost = True
         except Exception:
             if len(group) == 1:
                 raise

@@ -242,3 +242,37 @@ def test_messages_that_wait_together_share_one_transaction(doors):
             time.sleep(0.01)
     assert [task.result()[0].outcome for task in asked] == ["new"] * 4
     assert doors.world.sql("select count(distinct xmin::text) from serving.instance") == [(2,)]
+
+
+def test_a_shared_commit_whose_answer_is_lost_costs_nobody_a_file(doors, monkeypatch):
+    """PostgreSQL committed and the connection broke: asked again, each object would look like a duplicate of itself."""
+    clinic = doors.world.clinic("north")
+    series = mr_series(3)
+    doors.recorder(clinic, [kept(clinic, doors, series[0])], "test")
+    arrivals = []
+    for ds in series[1:]:
+        arrival = doors.intake.open(
+            clinic, announce(str(ds.SOPClassUID), str(ds.SOPInstanceUID), EXPLICIT_LE)
+        )
+        arrival.write(encoded(ds))
+        arrivals.append(arrival)
+    turn, real, lost = doors.recorder._turns[clinic], doors.recorder._commit, []
+
+    def commit(*its):
+        receipts = real(*its)
+        if not lost:
+            lost.append(receipts)
+            raise DatabaseAway
+        return receipts
+
+    monkeypatch.setattr(doors.recorder, "_commit", commit)
+    with ThreadPoolExecutor() as pool, turn.lock:
+        asked = [pool.submit(doors.intake.receive, clinic, [arrival], "test") for arrival in arrivals]
+        limit = time.monotonic() + 10
+        while len(turn.waiting) < len(asked) and time.monotonic() < limit:
+            time.sleep(0.01)
+    said = [task.exception() for task in asked]
+    rows = doors.world.sql("select path from serving.instance")
+    assert len(rows) == 3
+    assert [path for (path,) in rows if not (doors.store.root / path).exists()] == []
+    assert {type(error) for error in said} == {DatabaseAway}, "the sender's retry finds out"
