@@ -5,8 +5,9 @@ number as settled when every transaction that could have drawn a lower one has e
 by a late row, and a follower that is killed anywhere begins again where its last transaction ended.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from uuid import UUID
 
 from monitoring import flags, flags_store, sentences
@@ -73,7 +74,7 @@ class Follower:
         settled = self.settle()
         with self._db.monitor() as conn:
             clinics = streams_store.clinics_with_news(conn, settled)
-        taken = sum(self._take_or_say(clinic_id, settled) for clinic_id in clinics)
+        taken = sum(self._or_say(clinic_id, partial(self.take, clinic_id, settled)) for clinic_id in clinics)
         self._judge_reviewed()
         with self._db.monitor() as conn:
             answered = flags_store.superseded(conn)
@@ -87,17 +88,21 @@ class Follower:
         with self._db.monitor() as conn:
             waiting = evidence_store.reviewed(conn)
         for clinic_id, stream_id in waiting:
-            with self._db.monitor(write=True) as conn:
-                streams_store.lock(conn, clinic_id)
-                for one in streams_store.streams(conn, clinic_id):
-                    if one.stream_id == stream_id:
-                        its = epochs.loaded(conn, clinic_id, one)
-                        judged(conn, clinic_id, stream_id, one.key, its, notify=self._notify)
+            self._or_say(clinic_id, partial(self._judge, clinic_id, stream_id))
 
-    def _take_or_say(self, clinic_id: UUID, settled: int) -> int:
+    def _judge(self, clinic_id: UUID, stream_id: UUID) -> int:
+        with self._db.monitor(write=True) as conn:
+            streams_store.lock(conn, clinic_id)
+            for one in streams_store.streams(conn, clinic_id):
+                if one.stream_id == stream_id:
+                    its = epochs.loaded(conn, clinic_id, one)
+                    judged(conn, clinic_id, stream_id, one.key, its, notify=self._notify)
+        return 0
+
+    def _or_say(self, clinic_id: UUID, work: Callable[[], int]) -> int:
         """One clinic's damaged state must not stop the others: it is logged with its cure and tried again."""
         try:
-            return self.take(clinic_id, settled)
+            return work()
         except StateDamaged as error:
             log().error("state_damaged", clinic_id=str(clinic_id), code=error.code)
             return 0
