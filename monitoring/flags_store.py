@@ -169,14 +169,18 @@ def resolve(
     conn.execute(RESOLVE, values)
 
 
-# Flags whose version is no longer what is bound where they arose, with the binding that took over.
+# Flags whose version is no longer what is bound where they arose, with the binding that took over. A flag without a
+# scope (harm) is of the version wherever it answers here: it ends once no binding names that version any more.
 SUPERSEDED = """
-select f.clinic_id, f.id as flag_id, b.seq as binding_seq, b.promotion_id, b.promotion_kind, b.model,
+select distinct on (f.id) f.clinic_id, f.id as flag_id, b.seq as binding_seq, b.promotion_id, b.promotion_kind, b.model,
   coalesce(b.approved_by, b.bound_by) as by_whom, b.reason
 from monitoring.flag f join monitoring.stream s on s.clinic_id = f.clinic_id and s.id = f.stream_id
-join registry.binding_v b on b.clinic_id = f.clinic_id and b.task = s.task and b.scope = coalesce(f.binding_scope, '*')
-  and b.until is null and b.digest <> s.digest
-where f.state <> 'resolved' and b.since > f.opened_at order by f.id limit 1000"""
+join registry.binding_v b on b.clinic_id = f.clinic_id and b.task = s.task
+  and b.scope = coalesce(f.binding_scope, b.scope) and b.until is null and b.digest <> s.digest
+where f.state <> 'resolved' and b.since > f.opened_at and (f.binding_scope is not null or not exists (
+  select from registry.binding_v a where a.clinic_id = f.clinic_id and a.task = s.task and a.digest = s.digest
+    and a.until is null))
+order by f.id, b.since desc limit 1000"""
 
 
 def superseded(conn: Conn) -> list[dict[str, Any]]:
