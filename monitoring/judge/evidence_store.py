@@ -121,28 +121,31 @@ def ask_hold(conn: Conn, clinic_id: UUID, stream_id: UUID, epoch: int, reason: s
     conn.execute(ASK_HOLD, {"clinic_id": clinic_id, "stream_id": stream_id, "epoch": epoch, "reason": reason})
 
 
-# Streams of which a review came since their verdict was given: a verdict must not wait for the next study.
+# Streams of which a review came or was withdrawn since their verdict was given: it must not wait for the next study.
 REVIEWED = """
-select distinct s.clinic_id, s.id as stream_id, s.task, s.sequence, s.digest, t.seq, t.state
-from monitoring.stream s join monitoring.stream_state t on t.clinic_id = s.clinic_id and t.stream_id = s.id
-join monitoring.verdict_v d on d.clinic_id = s.clinic_id and d.stream_id = s.id
-join serving.review_v r on r.clinic_id = s.clinic_id and r.task = s.task and r.digest = s.digest
-where r.seq > coalesce((d.evidence ->> 'review_seq')::bigint, 0) and r.feature_seq is not null
-  and coalesce(r.profile ->> 'sequence_class', 'UNKNOWN') = s.sequence order by s.clinic_id, s.id limit 1000"""
+with read as (
+  select clinic_id, task, digest, coalesce(profile ->> 'sequence_class', 'UNKNOWN') as sequence,
+    max(seq) as last, count(*) as n
+  from serving.review_v where feature_seq is not null group by 1, 2, 3, 4)
+select s.clinic_id, s.id as stream_id
+from monitoring.stream s join monitoring.verdict_v d on d.clinic_id = s.clinic_id and d.stream_id = s.id
+left join read r on r.clinic_id = s.clinic_id and r.task = s.task and r.digest = s.digest and r.sequence = s.sequence
+where coalesce(r.last, 0) <> coalesce((d.evidence ->> 'review_seq')::bigint, 0)
+  or coalesce(r.n, 0) <> coalesce((d.evidence ->> 'reviews')::bigint, r.n, 0) order by s.clinic_id, s.id limit 1000"""
 
 
 def reviewed(conn: Conn) -> list[tuple[UUID, UUID]]:
-    """Clinic and stream where a review is waiting to be judged."""
+    """Clinic and stream where a review, or that it was withdrawn, is waiting to be judged."""
     return [(row[0], row[1]) for row in conn.execute(REVIEWED)]
 
 
-LAST_REVIEW = """
-select coalesce(max(r.seq), 0) from serving.review_v r
-where r.clinic_id = %(clinic_id)s and r.task = %(task)s and r.digest = %(digest)s
+SEEN = """
+select coalesce(max(r.seq), 0), count(*) from serving.review_v r
+where r.clinic_id = %(clinic_id)s and r.task = %(task)s and r.digest = %(digest)s and r.feature_seq is not null
   and coalesce(r.profile ->> 'sequence_class', 'UNKNOWN') = %(sequence)s"""
 
 
-def last_review(conn: Conn, clinic_id: UUID, key: Key) -> int:
-    """The latest review that a verdict given now has seen."""
-    row = conn.execute(LAST_REVIEW, {"clinic_id": clinic_id, **asdict(key)}).fetchone()
-    return int(row[0]) if row else 0
+def reviews_seen(conn: Conn, clinic_id: UUID, key: Key) -> dict[str, int]:
+    """The latest review that a verdict given now has seen, and how many there were."""
+    last, n = conn.execute(SEEN, {"clinic_id": clinic_id, **asdict(key)}).fetchall()[0]
+    return {"review_seq": int(last), "reviews": int(n)}

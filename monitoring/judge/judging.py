@@ -30,7 +30,7 @@ def judged(
     policy = streams_store.policy(conn, clinic_id)
     evidence = assembled(conn, clinic_id, stream_id, key, its, policy)
     verdict = judge(evidence)
-    known = evidence_store.plain(evidence) | {"review_seq": evidence_store.last_review(conn, clinic_id, key)}
+    known = evidence_store.plain(evidence) | evidence_store.reviews_seen(conn, clinic_id, key)
     flags_store.give(conn, clinic_id, stream_id, its.seq, verdict, known)
     if verdict.rule in HARM_RULES:
         since = feed.since(its)

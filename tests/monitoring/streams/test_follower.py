@@ -10,6 +10,8 @@ from math import inf, nan
 import pytest
 
 from monitoring.errors import StateDamaged
+from monitoring.flags import raise_or_update
+from monitoring.flags_store import Raised
 from monitoring.streams import epochs, feed, groups, streams_store
 from monitoring.streams.follower import Follower
 from monitoring.streams.state import Row, from_bytes, to_bytes
@@ -177,14 +179,15 @@ def test_a_promotion_resolves_the_flag_and_begins_a_reference(world: World, clin
     assert replayed(world, clinic)
 
 
-def rebind(world: World, clinic: Clinic, digest: str, seq: int) -> None:
+def rebind(world: World, clinic: Clinic, digest: str, seq: int, scope: str = "*") -> None:
     world.sql(
-        "update registry.binding set valid = tstzrange(lower(valid), clock_timestamp()) where upper_inf(valid)"
-    )
+        "update registry.binding set valid = tstzrange(lower(valid), clock_timestamp())"
+        " where upper_inf(valid) and scope = %s", scope,
+    )  # fmt: skip
     world.sql(
-        "insert into registry.binding(clinic_id, task, seq, digest, valid, bound_by, reason) "
-        "values (%s, %s, %s, %s, tstzrange(clock_timestamp(), null), 'grace', 'better')",
-        clinic.id, TASK, seq, digest,
+        "insert into registry.binding(clinic_id, task, scope, seq, digest, valid, bound_by, reason) "
+        "values (%s, %s, %s, %s, %s, tstzrange(clock_timestamp(), null), 'grace', 'better')",
+        clinic.id, TASK, scope, seq, digest,
     )  # fmt: skip
     clinic.digest, clinic.binding_seq = digest, seq
 
@@ -325,3 +328,64 @@ def test_killed_anywhere_the_state_is_the_same_to_the_byte(world: World, clinic:
             its = feed.feed(its, row, again=row.study in seen).stream
             seen.add(row.study)
     assert to_bytes(its) == clinic.state()
+
+
+def test_a_damaged_state_of_one_clinic_does_not_keep_reviews_of_others_waiting(
+    world: World, clinic: Clinic
+) -> None:
+    south = Clinic(world, slug="south")
+    world.bind(south.id)
+    for its in (clinic, south):
+        its.many(3)
+    follower = drain(world)
+    for its in (clinic, south):
+        world.sql(REVIEW, True, 0.3, b"0" * 32, its.id, its.studies[0])
+    world.sql("update monitoring.stream_state set state = 'x' where clinic_id = %s", clinic.id)
+    follower.turn()
+    seen = "select evidence ->> 'review_seq' from monitoring.verdict where clinic_id = %s"
+    assert world.sql(seen, clinic.id) == [("0",)]
+    assert world.sql(seen, south.id) == [("2",)]
+
+
+def test_a_harm_flag_ends_when_its_version_answers_nowhere_here(world: World) -> None:
+    """It names no scope: a promotion for other scanners of the clinic must not end it."""
+    world.version()
+    world.version(DIGEST_B, "1.1.0")
+    clinic = Clinic(world, scope="serial:7")
+    rebind(world, clinic, DIGEST_B, 1)
+    rebind(world, clinic, DIGEST_A, 1, "serial:7")
+    clinic.many(1)
+    follower = drain(world)
+    with world.db.database.monitor(write=True) as conn:
+        ((stream,),) = world.sql("select id from monitoring.stream")
+        its = Raised(
+            "harm", 1, "", 1, 1, "2026-01-01T00:00:00+00:00", 64.0, 20.0, [], {}, None, "Harm.", "reviews"
+        )
+        assert raise_or_update(conn, clinic.id, stream, its, notify=())
+    digest_c = world.version("sha256:" + "c" * 64, "1.2.0")
+    rebind(world, clinic, digest_c, 2)
+    follower.turn()
+    assert [row[:2] for row in flags(world)] == [("harm", "open")], (
+        "serial 7 is answered by the harmful version yet"
+    )
+    rebind(world, clinic, DIGEST_B, 2, "serial:7")
+    follower.turn()
+    assert world.sql("select state, resolved_reason from monitoring.flag_v") == [
+        ("resolved", "a new binding bound brain-extraction@1.1.0: better")
+    ]
+
+
+def test_a_review_that_was_withdrawn_is_evidence_no_longer(world: World, clinic: Clinic) -> None:
+    """Whoever withdraws a wrong review must not wait for the next study until the verdict forgets it."""
+    studies = clinic.many(2)
+    follower = drain(world)
+    choose(world, list(studies))
+    for study in studies:
+        world.sql(REVIEW, True, 0.3, b"0" * 32, clinic.id, study)
+    drain(world, follower)
+    read = "select (evidence ->> 'all_labels')::int from monitoring.verdict_v"
+    assert world.sql(read) == [(2,)]
+    world.sql("update serving.review set withdrawn_at = now(), withdrawn_by = 'x', withdrawn_reason = 'x'"
+              " where study_id = %s", studies[0])  # fmt: skip
+    drain(world, follower)
+    assert world.sql(read) == [(1,)]
