@@ -110,9 +110,10 @@ def apply(conn: Conn, id: int, *, by: str) -> Change | None:
 
     None: the binding changed since, and the promotion has ended as stale; the caller commits that, then raises
     PromotionStale. Gates that evidence has closed since the approval refuse. Raises PromotionUnknown,
-    PromotionState, GatesUnmet.
+    PromotionState, ActorUnknown, GatesUnmet.
     """
     it = _locked(conn, id, State.APPROVED)
+    _approver_is_active(conn, it)
     clinic = clinics.by_slug(conn, it.clinic)
     bindings_store.lock(conn, it.clinic_id, it.task)
     active = bindings_store.answering(conn, it.clinic_id, it.task, it.scope)
@@ -120,7 +121,8 @@ def apply(conn: Conn, id: int, *, by: str) -> Change | None:
         # A wider scope may have changed what answers here without touching this scope's sequence.
         if (active.digest if active else None) != it.active_digest:
             raise BindingStale
-        _must_pass(judge(conn, it), it.waived)
+        judged = judge(conn, it)
+        _must_pass(judged, _still_waived(it, judged))
         change = bindings.set(
             conn,
             clinic,
@@ -230,6 +232,22 @@ def _another_person(conn: Conn, it: Promotion, by: str) -> None:
         raise ActorUnknown(
             why="An approval is an account's: without accounts nobody can tell two people apart."
         )
+
+
+def _approver_is_active(conn: Conn, it: Promotion) -> None:
+    account = accounts_store.by_name(conn, it.approved_by or "")
+    if account is None or not account.active:
+        raise ActorUnknown(
+            f"who approved promotion {it.id} has no active account any more",
+            cure="Withdraw it and request it again: another person approves it then.",
+        )
+
+
+def _still_waived(it: Promotion, judged: Sequence[Gate]) -> Collection[str]:
+    """What was waived and is no worse than the approver saw: a waiver of "not enough" covers no failure."""
+    then = {gate["name"]: gate["verdict"] for gate in it.gates}
+    worse = {g.name for g in judged if g.verdict is Verdict.FAIL and then.get(g.name) != Verdict.FAIL}
+    return {*it.waived} - worse
 
 
 def _unmet(judged: Sequence[Gate]) -> Sequence[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from registry import bindings, bindings_store, events
+from registry import accounts, bindings, bindings_store, events
 from registry.core.errors import RadfleetError
 from registry.errors import (
     ActorUnknown,
@@ -344,3 +344,27 @@ def test_what_may_be_bound_at_any_moment_is_known(line: Line) -> None:
     assert near() == ({one}, set()), "the way back"
     line.request(3)
     assert near() == ({one, three}, set())
+
+
+def test_a_waiver_covers_what_the_approver_saw_and_nothing_worse(line: Line) -> None:
+    for number in (1, 2):
+        line.evidence(number)
+        line.evidence(number, clinic=line.clinic(), people=3)
+    id = line.request().id
+    assert line.approve(id, waive=["clinic"], reason="three people is all they have").waived == ["clinic"]
+    line.evidence(2, clinic=line.clinic(), gain=-0.3, people=3)
+    with pytest.raises(GatesUnmet, match="1 of 2") as refused:
+        line.apply(id)
+    assert "one person is worse by 0.300" in refused.value.why_text
+    assert line.show(id).state == "approved"
+
+
+def test_an_approval_does_not_outlive_its_account(line: Line) -> None:
+    line.measured()
+    id = line.request().id
+    line.approve(id, by="carl")
+    with line.system() as conn:
+        accounts.switch(conn, "carl", active=False, by="anna")
+    with pytest.raises(ActorUnknown, match="who approved"):
+        line.apply(id)
+    assert line.bound() == ("1", 1)
