@@ -95,8 +95,12 @@ def read_nifti(path: Path) -> Volume:
         image = nibabel.load(path)
         shape = tuple(int(n) for n in image.shape)
         affine = np.asarray(image.affine, dtype=np.float64)
+        unit = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
     except Exception as error:
         raise Malformed("This file cannot be read as NIfTI.") from error
+    if unit not in ("mm", "unknown"):
+        # Nobody scales by it, and a volume in another unit would be wrong a thousand million times.
+        raise NoGeometry(f"The NIfTI file states its lengths in {unit}, not in mm.")
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] < 1):
         raise Malformed("A NIfTI file must have three dimensions, or four with time.")
     if max(shape[:3]) > limits.MAX_ROWS or math.prod(shape[:3]) > limits.MAX_VOXELS:

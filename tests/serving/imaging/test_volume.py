@@ -61,6 +61,11 @@ def test_bad_nifti(tmp_path: Path) -> None:
         image.header["sform_code"] = 1
         nibabel.save(image, tmp_path / "flat.nii")
         read_nifti(tmp_path / "flat.nii")
+    with pytest.raises(errors.NoGeometry, match="meter"):
+        image = nibabel.Nifti1Image(good, np.eye(4))
+        image.header.set_xyzt_units("meter")
+        nibabel.save(image, tmp_path / "metres.nii")
+        read_nifti(tmp_path / "metres.nii")
 
 
 def test_to_frames_of_a_plain_volume() -> None:
