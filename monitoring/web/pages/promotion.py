@@ -22,8 +22,10 @@ from registry.verbs import short
 def many(visit: Visit) -> Page:
     """Open promotions first, then what became of the others."""
     with visit.deciding() as conn:
-        rows = [_row(it) | {"gates": _gates(conn, it)} for it in moves.list(conn, limit=100)]
-    rows.sort(key=lambda row: row["state"] not in (State.PROPOSED, State.APPROVED))
+        # Asked for by themselves: what waits must not fall off a list that newer ones have filled.
+        open_ones = moves.list(conn, open_only=True, limit=200)
+        past = [it for it in moves.list(conn, limit=100) if it.state not in (State.PROPOSED, State.APPROVED)]
+        rows = [_row(it) | {"gates": _gates(conn, it)} for it in (*open_ones, *past)]
     waiting = [row for row in rows if row["state"] == State.PROPOSED]
     approved = [row for row in rows if row["state"] == State.APPROVED]
     if approved:
