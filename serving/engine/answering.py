@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import numpy as np
+from pydicom import dcmread
 
 from registry.core.errors import RadfleetError
 from serving.engine.errors import IdentityMismatch
@@ -43,6 +44,8 @@ class Question:
     paths: Sequence[Path]
     work_dir: Path
     trace: Trace
+    report_before: Path | None = None
+    """The report of an earlier revision, which this answer's replaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,10 @@ def _objects(
     origin = source.read(volume, question.paths)
     labels = package.model["labels"]
     mask = seg.build(who, volume, reply.mask, labels, origin)
-    report = sr.build(who, document, mask, origin)
+    # A report that the store has lost is not named: the new answer matters more than the link to the old one.
+    before = question.report_before
+    earlier = [dcmread(before, stop_before_pixels=True)] if before and before.is_file() else []
+    report = sr.build(who, document, mask, origin, earlier)
     picture = preview.build(who, volume, reply.mask, reply.brain, origin, document)
     return mask, report, picture, *_chance(reply, volume, package)
 

@@ -29,7 +29,7 @@ from serving.engine import attempts_store
 from serving.engine.answering import Engine, Made, Question, answer
 from serving.results import results_store
 from serving.studies import studies_store
-from serving.studies.errors import Abandoned
+from serving.studies.errors import Abandoned, Superseded
 
 IDLE_S = 2.0
 AWAY_S = 0.5
@@ -141,7 +141,8 @@ class Worker:
                 conn, clinic_id=job.clinic_id, job_id=job.id, study_id=job.study_id, revision=job.revision,
                 fence=job.fence, task=task, scope=binding.scope, seq=binding.seq, digest=binding.digest,
             )  # fmt: skip
-            studies_store.set_state(conn, job.clinic_id, job.study_id, job.revision, "running")
+            if not studies_store.set_state(conn, job.clinic_id, job.study_id, job.revision, "running"):
+                raise Superseded
             studies_store.add_step(
                 conn, job.clinic_id, job.study_id, job.revision, "claimed",
                 {"task": task, "fence": job.fence, "attempt": job.attempts,
@@ -154,11 +155,15 @@ class Worker:
     def _question(self, job: Job, attempt: Attempt, work: Path) -> Question:
         with self._db.tenant(job.clinic_id) as conn:
             name, version = attempts_store.version_name(conn, attempt.binding.digest)
+            before = results_store.report_before(
+                conn, job.clinic_id, job.study_id, attempt.task, job.revision
+            )
         return Question(
             clinic_id=job.clinic_id, study_id=job.study_id, revision=job.revision, task=attempt.task, fence=job.fence,
             digest=attempt.binding.digest, binding_seq=attempt.binding.seq, name=name, version=version,
             created_at=attempt.started_at, paths=attempt.paths, work_dir=work,
             trace=lambda step, detail: self._trace(job, step, detail),
+            report_before=self._settings.store_dir / before if before else None,
         )  # fmt: skip
 
     def _trace(self, job: Job, step: str, detail: dict[str, object]) -> None:
@@ -191,6 +196,8 @@ class Worker:
         with self._db.tenant(job.clinic_id) as conn:
             # First the fence: a zombie must fail before it writes anything (promise P3).
             queue_store.finish(conn, job)
+            if not studies_store.lock_revision(conn, job.clinic_id, job.study_id, job.revision):
+                raise Superseded
             waiting = results_store.record(conn, job, record)
             attempts_store.end(
                 conn,

@@ -93,6 +93,19 @@ def record(conn: Conn, job: Job, outcome: Outcome) -> int:
     return waiting
 
 
+REPORT_BEFORE = """
+select o.path from serving.result r join serving.result_object o on o.clinic_id = r.clinic_id and o.result_id = r.id
+where r.clinic_id = %(clinic_id)s and r.study_id = %(study_id)s and r.task = %(task)s and r.revision < %(revision)s
+  and o.kind = 'sr' order by r.revision desc limit 1"""
+
+
+def report_before(conn: Conn, clinic_id: UUID, study_id: UUID, task: str, revision: int) -> str | None:
+    """Where the report of the latest earlier revision lies in the store, which a new one replaces."""
+    values = {"clinic_id": clinic_id, "study_id": study_id, "task": task, "revision": revision}
+    row = conn.execute(REPORT_BEFORE, values).fetchone()
+    return str(row[0]) if row else None
+
+
 SILENT = "select registry.is_silent(%(clinic_id)s, %(task)s)"
 
 

@@ -27,6 +27,14 @@ class Abandoned(Unmet):
     cure = "Read radfleet study trace for the last cause, mend it, then run radfleet study retry."
 
 
+class Superseded(Conflict):
+    """An image came after this revision of the study was complete."""
+
+    code = "studies.superseded"
+    why = "An answer to what the study was before would reach the archive beside, or after, the answer to all of it."
+    cure = "The study is answered again with the late image; no person needs to act."
+
+
 class StudyUnknown(NotFound):
     """No study has this id."""
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from registry.core.errors import RadfleetError
 from serving.engine import dispatch
@@ -16,7 +17,7 @@ from serving.engine.package import Package
 from serving.imaging.errors import NotAHead
 from serving.imaging.volume import load_volume
 from serving.studies import sweep
-from serving.studies.errors import Abandoned
+from serving.studies.errors import Abandoned, Superseded
 from tests.kit.world import DIGEST_A, DIGEST_B, World
 
 MODEL = {
@@ -177,3 +178,41 @@ def test_results_made_again_are_the_same_objects(world: World, ready: UUID) -> N
     assert len(made) == 2
     assert made[0] == made[1]
     assert _study(world) == ("done", None)
+
+
+def _late(world: World) -> None:
+    """What a late instance does to its study (migration receive)."""
+    world.sql("update serving.study set revision = 2, state = 'receiving', deadline = now() - interval '1 s'")
+
+
+def test_what_a_late_instance_overtook_is_neither_begun_nor_delivered(world: World, ready: UUID) -> None:
+    _late(world)
+    assert _worker(world, SmallEngine(act=lambda: pytest.fail("an old revision was worked on"))).turn()
+    assert world.sql("select state, last_error from registry.job") == [("rejected", Superseded.code)]
+    assert sweep.close_due(world.db.database) == 1
+    assert _worker(world, SmallEngine()).turn()
+    assert _study(world) == ("done", None)
+    assert world.sql("select revision from serving.result") == [(2,)]
+
+
+def test_a_late_instance_during_the_work_keeps_the_old_answer_back(world: World, ready: UUID) -> None:
+    assert _worker(world, SmallEngine(act=lambda: _late(world))).turn()
+    assert world.sql("select state, revision from serving.study") == [("receiving", 2)]
+    assert world.sql("select state, last_error from registry.job") == [("rejected", Superseded.code)]
+    assert world.sql("select count(*) from serving.result") == [(0,)]
+    assert world.sql("select count(*) from serving.outbox") == [(0,)]
+
+
+def test_the_report_of_a_later_revision_names_the_one_that_it_replaces(world: World, ready: UUID) -> None:
+    assert _worker(world, SmallEngine()).turn()
+    _late(world)
+    assert sweep.close_due(world.db.database) == 1
+    assert _worker(world, SmallEngine()).turn()
+    rows = world.sql(
+        'select o.path, o."SOPInstanceUID" from serving.result_object o join serving.result r on r.id = o.result_id'
+        " where o.kind = 'sr' order by r.revision"
+    )
+    (_, first), (path, _) = rows
+    report = dcmread(world.db.settings.store_dir / path)
+    (item,) = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert item.ReferencedSOPInstanceUID == first
