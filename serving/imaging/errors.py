@@ -170,7 +170,7 @@ class MixedPatients(ImagingError):
 
     code = "imaging.mixed_patients"
     why = "One study must belong to one person."
-    cure = "Correct the patient in the PACS and send the study again."
+    cure = "Correct it at the PACS and send it under a new StudyInstanceUID: what came first stays in this study."
 
 
 class NoSpace(Unavailable):

@@ -62,8 +62,11 @@ def has_study(conn: Conn, clinic_id: UUID, study_id: UUID) -> bool:
 
 
 IMAGES = """
-select path from serving.instance where clinic_id = %(clinic_id)s and study_id = %(study_id)s and version = 1
-  and (%(uids)s::text[] is null or "SOPInstanceUID" = any(%(uids)s)) order by path limit %(limit)s"""
+select path from (
+  select distinct on ("SOPInstanceUID") path from serving.instance
+  where clinic_id = %(clinic_id)s and study_id = %(study_id)s
+    and (%(uids)s::text[] is null or "SOPInstanceUID" = any(%(uids)s)) order by "SOPInstanceUID", version) i
+order by path limit %(limit)s"""
 
 
 def images(

@@ -8,7 +8,7 @@ class PatientMixup(Invalid):
 
     code = "studies.patient_mixup"
     why = "PatientID differs between instances of this study, so no result could be addressed safely."
-    cure = "Correct the study at the PACS so that one study has one PatientID, then send it again."
+    cure = "Correct it at the PACS and send it under a new StudyInstanceUID: what came first stays in this study."
 
 
 class NoBindingForStudy(Unmet):

@@ -78,7 +78,8 @@ def record_instances(conn: Conn, arrived: Sequence[Arrived]) -> list[Receipt]:
     """Record durable instances in the clinic's transaction; the caller's commit makes them received (promise P1).
 
     The same bytes again are a duplicate and change nothing. Other bytes under the same SOPInstanceUID are kept as
-    the next version beside the first, which stays current. One call for all: the rules stand in the migration.
+    the next version beside the first, which stays current in its study. One call for all: the rules stand in the
+    migration.
     """
     objects = [
         {
