@@ -32,6 +32,7 @@ from serving.imaging.volume import SourceFrame, Volume, check_values
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4.1"
 LEGACY_ENHANCED_MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4.4"
+SEVERAL = "several volumes in one series; the first time point or lowest b-value is used"
 MR_CLASSES = frozenset({MR_IMAGE, ENHANCED_MR_IMAGE, LEGACY_ENHANCED_MR_IMAGE})
 
 
@@ -75,6 +76,8 @@ def one_stack(headers: Sequence[Header]) -> Stack:
     along = geometry.normal(np.array(stack.planes[0].orientation))
     if geometry.sideways_mm(positions, along) > geometry.SHIFT_TOLERANCE_MM:
         raise SlicesNotAligned()
+    if SEVERAL in stack.warnings and len({plane.contrast for plane in stack.planes}) > 1:
+        raise MissingSlice(why="An image of another echo, b-value or kind would stand in its place.")
     return stack
 
 
@@ -131,7 +134,7 @@ def _stack(group: list[Plane], notes: tuple[str, ...]) -> Stack:
     firsts = [min(entries, key=lambda e: (e[1].contrast, e[1].moment)) for entries in places.values()]
     distances = np.array([height for height, _ in firsts])
     if max(counts) > 1:
-        notes = (*notes, "several volumes in one series; the first time point or lowest b-value is used")
+        notes = (*notes, SEVERAL)
     kinds = {plane.contrast for plane in group}
     moments = max(1, max(counts) // len(kinds))
     return Stack(tuple(plane for _, plane in firsts), distances, moments, notes)
@@ -150,7 +153,7 @@ def _tiles(group: list[Plane], along: NDArray[np.float64], notes: tuple[str, ...
     first = min(group, key=lambda plane: (plane.contrast, plane.moment)).header
     kept = tuple(plane for plane in group if plane.header is first)
     if len(files) > 1:
-        notes = (*notes, "several volumes in one series; the first time point or lowest b-value is used")
+        notes = (*notes, SEVERAL)
     return Stack(kept, np.array([plane.position for plane in kept]) @ along, len(files), notes)
 
 

@@ -136,6 +136,23 @@ def test_two_images_at_one_place(tmp_path: Path) -> None:
         read_series([*paths, tmp_path / "more.dcm"])
 
 
+def test_one_echo_never_stands_in_for_another(tmp_path: Path) -> None:
+    paths = write_dicom(head(), tmp_path, FLAIR)
+    echoes = list(paths)
+    for number in (1, 2):
+        for path in paths:
+            dataset = pydicom.dcmread(path)
+            dataset.EchoTime = 120.0 + 40 * number
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = (
+                f"1.2.{number}.{int(path.stem[-4:]) + 1}"
+            )
+            echoes.append(tmp_path / f"{number}-{path.name}")
+            dataset.save_as(echoes[-1])
+    assert np.array_equal(read_series(echoes).voxels, read_series(paths).voxels)
+    with pytest.raises(errors.MissingSlice):
+        read_series([path for path in echoes if path != paths[4]])
+
+
 def test_the_same_image_twice_is_used_once(tmp_path: Path) -> None:
     paths = write_dicom(head(), tmp_path, FLAIR)
     shutil.copy(paths[4], tmp_path / "again.dcm")
