@@ -120,7 +120,7 @@ def _associate(destination: Destination, paths: Sequence[Path]) -> Any:
     entity.maximum_pdu_size = PDU_BYTES
     entity.acse_timeout, entity.dimse_timeout, entity.network_timeout = ACSE_S, DIMSE_S, DIMSE_S
     entity.connection_timeout = CONNECT_S
-    for sop_class in sorted({_class_of(path) for path in paths if path.is_file()}):
+    for sop_class in sorted({_class_of(path) for path in paths} - {""}):
         # Two contexts, not one with two syntaxes: the archive then accepts each by itself and we know which.
         entity.add_requested_context(sop_class, ExplicitVRLittleEndian)
         entity.add_requested_context(sop_class, ImplicitVRLittleEndian)
@@ -155,7 +155,11 @@ def _no_delay(event: Any) -> None:
 
 
 def _class_of(path: Path) -> str:
-    return str(read_file_meta_info(path).MediaStorageSOPClassUID)
+    """The SOP class of a file; empty where it is none: a damaged object must not keep back those beside it."""
+    try:
+        return str(read_file_meta_info(path).MediaStorageSOPClassUID)
+    except Exception:  # noqa: BLE001 - whatever a damaged file provokes has one name, when its own turn comes
+        return ""
 
 
 def _store(association: Any, path: Path) -> None:
@@ -164,7 +168,11 @@ def _store(association: Any, path: Path) -> None:
     if not path.is_file():
         raise ObjectMissing("a result object is not in the store")
     try:
-        status = association.send_c_store(dcmread(path))
+        result = dcmread(path)
+    except Exception as error:  # noqa: BLE001 - as above
+        raise ObjectMissing(f"a result object cannot be read ({type(error).__name__})") from None
+    try:
+        status = association.send_c_store(result)
     except ValueError:
         # The library's only ValueError here: no accepted presentation context for this SOP class.
         raise DestinationRefused("the archive does not accept this SOP class") from None
