@@ -38,14 +38,17 @@ class Parcel:
     url: str
 
 
-# A hold on the clinic, the scanner, the version or its answers here, or a suspended clinic: nothing leaves.
+# A hold on the clinic, the scanner, the version or its answers here, a suspended clinic, or a clinic whose onboarding
+# began before its first answers arrived anywhere: nothing leaves.
 _HELD = """(
   exists (select 1 from registry.hold h where h.released_at is null and (
     (h.kind = 'clinic' and h.clinic_id = o.clinic_id)
     or (h.kind = 'scanner' and h.clinic_id = o.clinic_id and h.target = o.scanner_id::text)
     or (h.kind = 'version' and h.target = o.digest)
     or (h.kind = 'answers' and h.clinic_id = o.clinic_id and h.target = o.clinic_id || ' ' || o.digest)))
-  or exists (select 1 from registry.clinic c where c.id = o.clinic_id and c.state = 'suspended'))"""
+  or exists (select 1 from registry.clinic c where c.id = o.clinic_id and c.state = 'suspended')
+  or registry.is_silent(o.clinic_id, (select j.payload ->> 'task' from registry.job j
+    where j.clinic_id = o.clinic_id and j.id = o.job_id)))"""
 
 # First the destination that has waited longest and is not resting, then what waits for it, in the order written:
 # a report refers to its segmentation, so that one goes first. The attempt is counted here: a crash counts too.

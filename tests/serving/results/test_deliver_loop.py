@@ -324,3 +324,42 @@ def test_the_loop_delivers_and_stops(fresh_db: FreshDb, archive: Archive, files:
     assert {state for state, _, _ in kit.rows(fresh_db).values()} == {"delivered"}
     with socket.socket() as probe:  # the archive itself still answers: nothing of it was left half open
         assert probe.connect_ex(("127.0.0.1", archive.port)) == 0
+
+
+def test_a_damaged_object_does_not_keep_back_those_beside_it(
+    fresh_db: FreshDb, archive: Archive, files: dict[str, bytes]
+) -> None:
+    its = kit.arrange(fresh_db)
+    pacs = kit.destination(fresh_db, its, "pacs", archive.port)
+    (bad,) = kit.enqueue(fresh_db, its, "seg", b"x" * 200, pacs)
+    (good,) = kit.enqueue(fresh_db, its, "preview", files["preview"], pacs)
+    assert once(fresh_db) == 2
+    found = kit.rows(fresh_db)
+    assert found[good][0] == "delivered"
+    assert found[bad][0] == "failed" and str(found[bad][2]).startswith("results.object_missing")
+
+
+def test_what_waited_when_an_onboarding_began_waits_for_its_acceptance(
+    fresh_db: FreshDb, archive: Archive, files: dict[str, bytes]
+) -> None:
+    """The address was wrong, and mending it is a step of the onboarding: it must not let unaccepted answers out."""
+    its = kit.arrange(fresh_db)
+    kit.enqueue(
+        fresh_db, its, "preview", files["preview"], kit.destination(fresh_db, its, "pacs", archive.port)
+    )
+    with fresh_db.connect() as conn:
+        conn.execute('update registry.job set payload = \'{"task": "ms-lesion"}\'')
+        conn.execute("insert into registry.account(name, role) values ('anna', 'qa'), ('bert', 'qa')")
+        conn.execute(
+            "insert into registry.onboarding(clinic_id, begun_by, reason) values (%s, 'anna', 'new')",
+            (its.clinic_id,),
+        )
+        assert once(fresh_db) == 0
+        conn.execute(
+            "insert into registry.acceptance(clinic_id, task, digest, state, reviews, minutes, odds, evidence,"
+            " proposed_by, reason, signed_by, signed_at)"
+            " values (%s, 'ms-lesion', %s, 'signed', 9, 1, 30, '{}', 'anna', 'good', 'bert', now())",
+            (its.clinic_id, kit.DIGEST),
+        )
+    assert once(fresh_db) == 1
+    assert archive.received
