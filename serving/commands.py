@@ -139,7 +139,7 @@ def study_trace(study_id: str, as_json: AsJson = False) -> None:
 
 @study.command("retry")
 def study_retry(study_id: str, as_: As = None) -> None:
-    """Bring a dead or rejected study back to work."""
+    """Bring a dead or rejected study back to work; of one that was answered, send again what no archive took."""
     from registry import accounts
     from serving.studies import retry
 
@@ -147,7 +147,11 @@ def study_retry(study_id: str, as_: As = None) -> None:
         accounts.actor(conn, accounts.Act.STUDY, as_)
     db, clinic_id, its_id, revision, state = _find(study_id)
     count = retry.retry(db, clinic_id, its_id, revision)
-    tell(state, f"ready: {count} job(s) of study {its_id}", "none needed: the study ends by itself")
+    tell(
+        state,
+        f"ready: {count} job(s) or object(s) of study {its_id}",
+        "none needed: the study ends by itself",
+    )
 
 
 @study.command("send")

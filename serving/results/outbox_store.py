@@ -147,6 +147,22 @@ def retry(
     return None if row is None else str(row[0])
 
 
+AGAIN = """
+update serving.outbox o set state = 'ready', tries = 0, next_at = now(), created_at = now(), finished_at = null
+from serving.destination d, serving.result_object b, serving.result r
+where o.clinic_id = %(clinic_id)s and o.study_id = %(study_id)s and o.state = 'failed'
+  and d.clinic_id = o.clinic_id and d.id = o.destination_id and d.active
+  and b.clinic_id = o.clinic_id and b.id = o.result_object_id
+  and r.clinic_id = o.clinic_id and r.id = b.result_id and r.revision = %(revision)s
+returning o.id"""
+
+
+def again(conn: Conn, clinic_id: UUID, study_id: UUID, revision: int) -> int:
+    """Send once more what was given up of a revision, where its destination is not disabled; returns how many."""
+    values = {"clinic_id": clinic_id, "study_id": study_id, "revision": revision}
+    return len(conn.execute(AGAIN, values).fetchall())
+
+
 REAP = """
 with expired as (
   select id from serving.outbox where state = 'leased' and lease_until < now() for update skip locked limit 100)

@@ -43,7 +43,7 @@ class StudyUnknown(NotFound):
 
 
 class NothingToRetry(Conflict):
-    """This study has no dead or rejected work."""
+    """This study has no dead or rejected work, and nothing that was given up on the way to an archive."""
 
     code = "studies.nothing_to_retry"
     cure = "See where it stands with radfleet study show."

@@ -56,11 +56,17 @@ def one(visit: Visit) -> Page:
         step["after_s"] = round((step["at"] - first).total_seconds(), 2) if first else 0.0
     failure = _failure(study["code"])
     facts = {"study": study, "answers": answers, "steps": steps, "deliveries": deliveries, "failure": failure}
-    return Page("study.html", "/studies", heading(study, answers, deliveries, failure), facts)
+    silent = any(step["step"] == "answered" and step["detail"].get("silent") for step in steps)
+    return Page("study.html", "/studies", heading(study, answers, deliveries, failure, silent=silent), facts)
 
 
 def heading(
-    study: dict[str, Any], answers: list[Any], deliveries: list[Any], failure: dict[str, str] | None
+    study: dict[str, Any],
+    answers: list[Any],
+    deliveries: list[Any],
+    failure: dict[str, str] | None,
+    *,
+    silent: bool = False,
 ) -> str:
     """What to do about a study, in a sentence."""
     match study["state"]:
@@ -74,11 +80,18 @@ def heading(
             return "Nothing to do: this study is of the clinic's past, and only its measures were taken over."
         case "ready" | "running":
             return "Wait: this study is being answered."
+    if lost := sum(row["state"] == "failed" for row in deliveries):
+        return (
+            f"Answered, and {words.count(lost, 'object')} of {len(deliveries)} given up: see what the archive said, "
+            "then radfleet study retry."
+        )
     left = sum(row["state"] != "delivered" for row in deliveries)
     if left:
         return f"Answered; {words.count(left, 'object')} of {len(deliveries)} still to be delivered."
     if deliveries:
         return f"Nothing to do: answered by {words.count(len(answers), 'version')}, all objects delivered."
+    if silent:
+        return "Answered silently: nothing is delivered until two people have accepted this clinic's answers."
     return "Answered, and delivered to nobody: no destination is set for this clinic."
 
 

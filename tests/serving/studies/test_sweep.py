@@ -8,8 +8,11 @@ import pytest
 
 from registry.core import queue_store
 from registry.core.queue_store import Job
+from serving.imaging.limits import MAX_FILES
 from serving.studies import retry, studies_store, sweep
 from serving.studies.errors import NoBindingForStudy, NothingToRetry, PatientMixup, StudyUnknown
+from tests.kit import outbox
+from tests.kit.db import FreshDb
 from tests.kit.world import World
 
 
@@ -30,11 +33,12 @@ class File:
 
 
 def receive(
-    world: World, clinic: UUID, sop: str, *, body: str = "", patient: bytes | None = b"p", uid: str = "1.2.3"
-) -> studies_store.Receipt:
+    world: World, clinic: UUID, sop: str, *, body: str = "", patient: bytes | None = b"p", uid: str = "1.2.3",
+    modality: str = "MR",
+) -> studies_store.Receipt:  # fmt: skip
     stored = File(f"{clinic}/{sop}{body}", (sop + body).encode().ljust(32, b"0")[:32])
     with world.db.database.tenant(clinic) as conn:
-        arrived = studies_store.Arrived(Facts(sop, uid), stored, "test", patient)
+        arrived = studies_store.Arrived(Facts(sop, uid, Modality=modality), stored, "test", patient)
         (receipt,) = studies_store.record_instances(conn, [arrived])
     return receipt
 
@@ -200,3 +204,72 @@ def test_an_unknown_study_is_said_so(world: World, monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(StudyUnknown):
         commands._find("0000")
+
+
+def test_too_many_images_are_all_named_and_not_cut_off(world: World) -> None:
+    clinic = world.clinic()
+    study = receive(world, clinic, "1").study_id
+    world.sql(
+        'insert into serving.instance(clinic_id, study_id, series_id, "SOPInstanceUID", "SOPClassUID", path, size,'
+        " sha256, source, revision) select clinic_id, study_id, series_id, '1.' || n, '1', 'p' || n, 1,"
+        " sha256(n::text::bytea), 'test', 1 from serving.instance, generate_series(1, %s) n", MAX_FILES,
+    )  # fmt: skip
+    with world.db.database.tenant(clinic) as conn:
+        assert len(studies_store.instance_paths(conn, clinic, study)) > MAX_FILES, (
+            "imaging refuses what is above"
+        )
+
+
+def test_what_no_archive_took_is_sent_again(world: World, fresh_db: FreshDb) -> None:
+    its = outbox.arrange(fresh_db)
+    there, gone = (outbox.destination(fresh_db, its, name, 1) for name in ("there", "gone"))
+    first, second = outbox.enqueue(fresh_db, its, "sr", b"x", there, gone)
+    world.sql("update serving.destination set active = false where id = %s", gone)
+    world.sql("update serving.outbox set state = 'failed', tries = 9, created_at = now() - interval '9 days'")
+    assert retry.retry(world.db.database, its.clinic_id, its.study_id, 1) == 1
+    assert {row: state for row, (state, _, _) in outbox.rows(fresh_db).items()} == {
+        first: "ready",
+        second: "failed",
+    }
+    with pytest.raises(NothingToRetry):
+        retry.retry(world.db.database, its.clinic_id, its.study_id, 1)
+
+
+def test_images_that_were_moved_to_another_study_are_its_own(world: World) -> None:
+    """An archive that moves images keeps their UIDs: the other study waits for them and is answered with them."""
+    clinic = world.clinic()
+    world.version()
+    world.bind(clinic)
+    first = receive(world, clinic, "1", uid="1.2.1").study_id
+    moved = receive(world, clinic, "1", body="x", uid="1.2.2")
+    assert (moved.outcome, moved.version, moved.revision) == ("conflict", 2, 1)
+    receive(world, clinic, "2", uid="1.2.1")
+    _due(world)
+    assert sweep.close_due(world.db.database) == 2
+    late = receive(world, clinic, "2", body="x", uid="1.2.2")
+    assert (late.outcome, late.study_id, late.revision) == ("conflict", moved.study_id, 2)
+    states = "select state, revision from serving.study where id = %s"
+    assert world.sql(states, moved.study_id) == [("receiving", 2)]
+    assert world.sql(states, first) == [("ready", 1)]
+    again = receive(world, clinic, "2", body="y", uid="1.2.2")
+    assert (again.outcome, again.version, again.revision) == ("conflict", 3, 2)
+    with world.db.database.tenant(clinic) as conn:
+        for study, paths in ((first, {"1", "2"}), (moved.study_id, {"1x", "2x"})):
+            assert {p.name for p in studies_store.instance_paths(conn, clinic, study)} == paths
+
+
+@pytest.mark.parametrize("modality", ["SR", "SEG", "OT"])
+def test_what_is_no_mr_image_is_kept_and_opens_no_study_again(world: World, modality: str) -> None:
+    """An archive that passes on what it gets sends our results back: each would make a new answer, for ever."""
+    clinic = world.clinic()
+    world.version()
+    world.bind(clinic)
+    receive(world, clinic, "1")
+    _due(world)
+    assert sweep.close_due(world.db.database) == 1
+    late = receive(world, clinic, "2", modality=modality)
+    assert (late.outcome, late.revision) == ("new", 1)
+    assert _state(world) == [("ready", 1, None)]
+    assert receive(world, clinic, "3", modality="").revision == 2, "an image without a modality may be MR"
+    assert receive(world, clinic, "4", modality=modality).revision == 2
+    assert _state(world) == [("receiving", 2, None)]
