@@ -1,6 +1,7 @@
 """A verdict that says hold stops delivery of that version at that clinic, once; who lifts it is not overruled."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -83,3 +84,16 @@ def test_two_streams_that_ask_for_one_hold_get_it(world: World) -> None:
     with world.db.database.system() as conn:
         assert holds_store.is_held(conn, clinic.id, None, DIGEST_A) is Kind.ANSWERS
         assert holds_store.obey(conn) == 0, "the other stream's wish is answered by the same hold"
+
+
+def test_what_fails_today_counts_at_a_clinic_of_many_studies(world: World) -> None:
+    clinic = world.clinic()
+    world.sql(
+        'insert into serving.study(clinic_id, "StudyInstanceUID", state, finished_at)'
+        " select %s, '1.' || n, case when n > 10000 then 'rejected' else 'done' end,"
+        " now() - (10020 - n) * interval '1 min' from generate_series(1, 10020) n", clinic,
+    )  # fmt: skip
+    with world.db.database.monitor() as conn:
+        ended = evidence_store.ended(conn, clinic, timedelta(hours=1))
+    assert (len(ended), sum(failed for failed, _ in ended)) == (10000, 20)
+    assert ended[-1][0] and not ended[0][0]
