@@ -117,16 +117,17 @@ def due(conn: Conn) -> list[tuple[UUID, UUID]]:
     return conn.execute(DUE).fetchall()
 
 
+# Skipped while somebody holds it: an instance is coming in, or its door stands still, and other studies are due too.
 LOCK_DUE = """
 select id, revision, lane, (select count(distinct patient_key) from serving.instance i
     where i.clinic_id = s.clinic_id and i.study_id = s.id) as patients
 from serving.study s
 where clinic_id = %(clinic_id)s and id = %(study_id)s and state = 'receiving'
-  and deadline < clock_timestamp() for update"""
+  and deadline < clock_timestamp() for update skip locked"""
 
 
 def lock_due(conn: Conn, clinic_id: UUID, study_id: UUID) -> tuple[UUID, int, str, int] | None:
-    """Lock a study that is still due: (id, revision, lane, patients); None when an instance came in."""
+    """Lock a study that is still due: (id, revision, lane, patients); None when an instance came in or comes in."""
     return conn.execute(LOCK_DUE, {"clinic_id": clinic_id, "study_id": study_id}).fetchone()
 
 

@@ -273,3 +273,17 @@ def test_what_is_no_mr_image_is_kept_and_opens_no_study_again(world: World, moda
     assert receive(world, clinic, "3", modality="").revision == 2, "an image without a modality may be MR"
     assert receive(world, clinic, "4", modality=modality).revision == 2
     assert _state(world) == [("receiving", 2, None)]
+
+
+def test_a_study_that_somebody_holds_does_not_keep_others_open(world: World) -> None:
+    """A door that stands still inside its transaction holds its study until the server ends the session."""
+    clinic = world.clinic()
+    world.version()
+    world.bind(clinic)
+    held, other = (receive(world, clinic, uid, uid=uid).study_id for uid in ("1.2.1", "1.2.2"))
+    _due(world)
+    with world.db.connect() as holder, holder.transaction():
+        holder.execute("select 1 from serving.study where id = %s for update", (held,))
+        assert sweep.close_due(world.db.database) == 1
+    assert world.sql("select id from serving.study where state = 'ready'") == [(other,)]
+    assert sweep.close_due(world.db.database) == 1
