@@ -321,9 +321,9 @@ def _tell(before: str, after: str, undo: str, as_json: bool, facts: Any) -> None
 
 
 def _tell_change(change: Any, it: Any, as_json: bool) -> None:
-    """The bindings before and after; then, the change being committed, MLflow's alias."""
+    """The bindings before and after; then, the change being committed, a hold that stops it and MLflow's alias."""
     from registry.core.db import database
-    from registry.promotions import aliases
+    from registry.promotions import aliases, moves
 
     before, after = (
         f"{short(b.digest)} (seq {b.seq}, scope {b.scope})" if b else "none"
@@ -331,6 +331,7 @@ def _tell_change(change: Any, it: Any, as_json: bool) -> None:
     )
     _tell(before, after, change.undo, as_json, it)
     with database(settings()).system() as conn:
-        wanted = aliases.wanted(conn, it.clinic, it.task)
-    if note := aliases.after_change(settings().mlflow_uri(), wanted):
-        talk(note)
+        wanted, held = aliases.wanted(conn, it.clinic, it.task), moves.kept_back(conn, it)
+    for note in (held, aliases.after_change(settings().mlflow_uri(), wanted)):
+        if note:
+            talk(note)

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from datetime import UTC
 from enum import StrEnum
 
-from registry import accounts_store, bindings, bindings_store, clinics, events
+from registry import accounts_store, bindings, bindings_store, clinics, events, holds_store
 from registry.bindings import EVERYWHERE, Change
 from registry.canonical import canonical_json, sha256_digest
 from registry.clinics_store import Clinic
@@ -180,6 +180,14 @@ def rollback(
     )  # fmt: skip
     _record(conn, made, "promotion.rolled_back", by)
     return made, change
+
+
+def kept_back(conn: Conn, it: Promotion) -> str:
+    """What to tell whoever bound a version that a hold stops here; empty where its results are delivered."""
+    kind = holds_store.is_held(conn, it.clinic_id, None, it.digest)
+    return (
+        f"a hold on the {kind} keeps the results of {it.model} back here: radfleet hold list" if kind else ""
+    )
 
 
 def show(conn: Conn, id: int) -> Promotion:

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from registry import accounts, bindings, bindings_store, events
+from registry import accounts, bindings, bindings_store, events, holds_store
 from registry.core.errors import RadfleetError
 from registry.errors import (
     ActorUnknown,
@@ -368,3 +368,15 @@ def test_an_approval_does_not_outlive_its_account(line: Line) -> None:
     with pytest.raises(ActorUnknown, match="who approved"):
         line.apply(id)
     assert line.bound() == ("1", 1)
+
+
+def test_who_goes_back_to_a_version_on_hold_is_told(line: Line) -> None:
+    line.promote()
+    with line.system() as conn:
+        its, digest = line.clinic(), line.version(1).digest
+        made, _ = moves.rollback(conn, its, TASK, **WHY)
+        assert moves.kept_back(conn, made) == ""
+        holds_store.place(conn, holds_store.Kind.VERSION, None, digest, by="anna", reason="harm elsewhere")
+        assert moves.kept_back(conn, made).startswith(
+            f"a hold on the version keeps the results of {TASK}@1.0.0 back"
+        )

@@ -143,8 +143,9 @@ def _changed(visit: Visit, change: Change, it: Promotion) -> Told:
     pair = (change.before, change.after)
     lines = [f"{short(b.digest)} (seq {b.seq}, scope {b.scope})" if b else "none" for b in pair]
     with visit.deciding() as conn:
-        wanted = aliases.wanted(conn, it.clinic, it.task)
-    note = aliases.after_change(visit.desk.settings.mlflow_uri(), wanted)
+        wanted, held = aliases.wanted(conn, it.clinic, it.task), moves.kept_back(conn, it)
+    notes = (held, aliases.after_change(visit.desk.settings.mlflow_uri(), wanted))
+    note = "; ".join(note for note in notes if note)
     said = {"before": lines[0], "after": lines[1], "undo": change.undo, "note": note}
     return f"/promotions/{it.id}", said
 
