@@ -8,11 +8,10 @@ score, can only lower the count of subsets above the bar: more evidence of harm 
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-
-import numpy as np
 
 from registry.promotions.evidence_store import Evidence, Policy
 
@@ -62,6 +61,8 @@ def judge(
 
 def lower_bound(differences: Mapping[str, int]) -> float:
     """The value that the true mean exceeds with 95 % confidence; minus infinity where so few people allow none."""
+    import numpy as np  # late: a rollback judges nothing, and must not wait for it
+
     sums, sizes = np.zeros(SUBSETS, np.int64), np.zeros(SUBSETS, np.int64)
     for person, difference in differences.items():
         drawn = hashlib.shake_256(person.encode()).digest(SUBSETS // 8)
@@ -102,7 +103,7 @@ class _Rule:
         worst = min(differences.values())
         verdict, why = self._verdict(people, left_out, bound, worst)
         mean = sum(differences.values()) / people / UNIT
-        lower = None if bound == -np.inf else (bound + bar) / UNIT
+        lower = None if bound == -math.inf else (bound + bar) / UNIT
         return Gate(
             self.name, verdict, people, self.people_min, mean, lower, self.bar, worst / UNIT, rows, why
         )  # fmt: skip
