@@ -232,7 +232,8 @@ def _drift(its: Evidence) -> Verdict | None:
 
 
 def _watch(its: Evidence) -> Verdict | None:
-    drifting = not its.drifted and (its.watching or its.statistic >= its.threshold / WATCH)
+    # As in row 7: results that are confirmed make a drift benign, a small one no less than a large one.
+    drifting = not (its.drifted or its.confirmed) and (its.watching or its.statistic >= its.threshold / WATCH)
     what = []
     if its.e_harm >= SUSPECTED:
         what.append(f"reviews speak against the contract by odds of {its.e_harm:.0f} to 1")

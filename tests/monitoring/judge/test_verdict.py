@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monitoring.judge import contract, counts, recalibration, wealth
@@ -69,6 +69,7 @@ EVIDENCE = st.builds(
 
 
 @given(EVIDENCE, st.sampled_from([365.0, 3650.0, 1e9]), ODDS, st.booleans())
+@example(Evidence(reference={"a": 50}, contract=KEPT, watching=True, confirmed=True), 365.0, 1.0, True)
 @settings(max_examples=400, deadline=None)
 def test_more_evidence_of_harm_or_drift_never_softens(
     its: Evidence, statistic: float, e_harm: float, flagged: bool
