@@ -39,14 +39,16 @@ def binding_set(
     expected_seq: Expected = None,
     as_: As = None,
 ) -> None:
-    """Bind a version; the next study gets it."""
+    """Bind a first version, or one that answered before; the next study gets it. Others need a promotion."""
     from registry import accounts, bindings, clinics, versions
     from registry.core.db import database
+    from registry.promotions import moves
 
     with database(settings()).system() as conn:
         by = accounts.actor(conn, accounts.Act.BINDING, as_)
         digest = versions.by_name(conn, version).digest
         its = clinics.by_slug(conn, clinic)
+        moves.check_alone(conn, its, task, digest, scope)
         change = bindings.set(conn, its, task, digest, scope, expected_seq, by=by, reason=reason)
     _tell_change(change)
 

@@ -56,6 +56,14 @@ class GatesUnmet(Unmet):
     cure = "See radfleet promotion show; add evidence, or name a gate with --waive and say why with --reason."
 
 
+class PromotionNeeded(Forbidden):
+    """Other versions answered there, and this one never did."""
+
+    code = "promotion.needed"
+    why = "Only a first version, and one that answered in this scope before, is bound by one person alone."
+    cure = "Run radfleet promotion request CLINIC TASK VERSION --reason TEXT; a second account approves it."
+
+
 class GateUnknown(Invalid):
     """There is no gate of this name."""
 

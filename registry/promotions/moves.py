@@ -23,6 +23,7 @@ from registry.promotions.errors import (
     GatesUnmet,
     GateUnknown,
     NowhereBack,
+    PromotionNeeded,
     PromotionOpen,
     PromotionState,
     PromotionUnknown,
@@ -42,6 +43,20 @@ class State(StrEnum):
     ACTIVE = "active"
     WITHDRAWN = "withdrawn"
     STALE = "stale"
+
+
+def check_alone(conn: Conn, clinic: Clinic, task: str, digest: str, scope: str = EVERYWHERE) -> None:
+    """Let one person bind the first version of a scope, or one that was bound there before, without a promotion.
+
+    Raises PromotionNeeded.
+    """
+    active = bindings_store.answering(conn, clinic.id, task, scope)
+    rows = bindings_store.history(conn, clinic.id, task, open_only=False, limit=LIMITS.history_rows)
+    known = {row.digest for row in rows if row.scope == scope} | ({active.digest} if active else set())
+    if known and digest not in known:
+        raise PromotionNeeded(
+            f"other versions answered {task} of {clinic.slug} in scope {scope}, never {digest[7:19]}"
+        )
 
 
 def request(

@@ -80,9 +80,9 @@ def _acts(stage: Stage) -> dict[str, Any]:
     drift.backfill(stage, past)
     cure.scanned(stage, people)
     rows = [_answered(stage, clinic, pacs) for clinic in studies]
-    stage.say("rebind: north moves to version 1.1.0, with no restart")
+    stage.say("rebind: north moves to version 1.1.0 by two people, with no restart")
     bound_at = time.monotonic()
-    stage.run("binding", "set", "north", "brain-extraction", SECOND, "--reason", "demo: the newer version")
+    cure.rebound(stage, "north", "brain-extraction", SECOND)
     _send_one(stage, "north", "study2_FLAIR")
     rows.append(_answered(stage, "north", pacs, newest=True))
     rebind_s = time.monotonic() - bound_at

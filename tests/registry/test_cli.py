@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import typer
 
-from registry import cli, clinics
+from registry import bindings, cli, clinics
 from registry.core.errors import Conflict, RadfleetError
 from tests.kit.db import FreshDb
 from tests.kit.registry_rows import TASK, add_clinic, add_version
@@ -115,26 +115,38 @@ def test_binding_prints_the_command_that_undoes_it(run: Run, fresh_db: FreshDb) 
         add_clinic(conn)
         one, two = add_version(conn, "1.0.0"), add_version(conn, "2.0.0")
     assert run("binding", "set", "lakeside", TASK, one.label, "--reason", "first")[1].startswith("none -> ")
+    code, _, err = run("binding", "set", "lakeside", TASK, two.label, "--reason", "better")
+    assert code == 4 and "code: promotion.needed" in err and "radfleet promotion request" in err
+    with fresh_db.database.system() as conn:  # as a promotion would, once
+        its = clinics.by_slug(conn, "lakeside")
+        bindings.set(conn, its, TASK, two.digest, by="anna", reason="promoted")
+        bindings.set(conn, its, TASK, one.digest, by="anna", reason="back")
     code, out, _ = run(
-        "binding", "set", "lakeside", TASK, two.label, "--reason", "better", "--expected-seq", "1"
+        "binding", "set", "lakeside", TASK, two.label, "--reason", "better", "--expected-seq", "3"
     )
-    assert code == 0 and f"{one.digest[7:19]} (seq 1, scope *) -> {two.digest[7:19]} (seq 2, scope *)" in out
+    assert code == 0 and f"{one.digest[7:19]} (seq 3, scope *) -> {two.digest[7:19]} (seq 4, scope *)" in out
 
     undo = out.split("undo: radfleet ")[1].strip().replace(" TEXT", " worse")
     code, _, _ = run(*undo.split())
     assert code == 0
     shown = json.loads(run("binding", "show", "lakeside", "--json")[1])
-    assert [(b["digest"], b["seq"], b["by"]) for b in shown] == [(one.digest, 3, "anna")]
+    assert [(b["digest"], b["seq"], b["by"]) for b in shown] == [(one.digest, 5, "anna")]
     assert [b["reason"] for b in json.loads(run("binding", "history", "lakeside", "--json")[1])] == [
         "worse",
         "better",
+        "back",
+        "promoted",
         "first",
     ]
     code, _, err = run("binding", "set", "lakeside", TASK, two.label, "--reason", "x", "--expected-seq", "1")
-    assert code == 5 and "expected sequence 1, found 3" in err and "code: registry.binding_stale" in err
+    assert code == 5 and "expected sequence 1, found 5" in err and "code: registry.binding_stale" in err
     code, out, _ = run("binding", "end", "lakeside", TASK, "--reason", "off")
     assert code == 0 and "-> none" in out
     assert "nothing bound" in run("binding", "show", "lakeside")[1]
+    with fresh_db.database.system() as conn:
+        three = add_version(conn, "3.0.0")
+    # An end between them opens no way round the second person.
+    assert run("binding", "set", "lakeside", TASK, three.label, "--reason", "x")[0] == 4
 
 
 def test_a_reason_is_required(run: Run, fresh_db: FreshDb) -> None:
