@@ -28,6 +28,7 @@ def attach(app: typer.Typer) -> None:
     from monitoring.commands_metrics import dashboard, metrics
     from monitoring.commands_reference import reference
     from monitoring.commands_simulate import simulate, when
+    from monitoring.commands_worklist import next_
 
     commands_evidence.attach(monitor)
     monitor.add_typer(contract, name="contract")
@@ -35,6 +36,7 @@ def attach(app: typer.Typer) -> None:
     commands_onboard.attach(app)
     for verb in (reference, simulate, when):
         monitor.command(verb.__name__)(verb)
+    monitor.command("next")(next_)
     app.add_typer(monitor, name="monitor")
     app.add_typer(flag, name="flag")
     app.command()(web)
@@ -43,7 +45,7 @@ def attach(app: typer.Typer) -> None:
 
 
 def web() -> None:
-    """Serve the pages: fleet, flags, promotions, studies, models, health, help."""
+    """Serve the pages: work list, fleet, flags, promotions, studies, models, health, help."""
     from monitoring.web import app
     from registry.core import logs
     from registry.core.db import database

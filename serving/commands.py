@@ -114,7 +114,9 @@ def study_show(study_id: str, as_json: AsJson = False) -> None:
         }
         for d in documents for f in d["findings"]
     ]  # fmt: skip
-    show(rows, as_json=False, empty="no answer yet")
+    if any(results_store.BLIND in d["warnings"] for d in documents):
+        talk(results_store.BLIND)
+    show(rows, as_json=False, empty="no answer to show" if documents else "no answer yet")
 
 
 @study.command("trace")

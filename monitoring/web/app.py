@@ -24,6 +24,7 @@ from monitoring.web.pages import (
     promotion,
     study,
     vendor,
+    work,
 )
 from monitoring.web.render import HEADERS, SANDBOX, STATIC, Frame, Page, error_page, html, problem, twin
 from registry.core.db import Database
@@ -39,6 +40,7 @@ Do = Callable[[Visit, Mapping[str, str]], Told]
 
 PAGES: Mapping[str, Show] = {
     "/": fleet.show,
+    "/work": work.show,
     "/clinics/{clinic}": clinic.show,
     "/clinics/{clinic}/onboarding": onboarding.show,
     "/flags": flag.many,
@@ -232,16 +234,17 @@ def _sign_in(app: FastAPI, desk: Desk) -> None:
     async def begin(request: Request) -> Response:
         fields = await desks.form(request, request.cookies.get(DOOR_COOKIE, ""))
 
-        def work() -> str:
+        def enter() -> tuple[str, str]:
             with desk.db.system() as conn:
-                return sessions.begin(conn, fields.get("name", ""), fields.get("key", ""))
+                token = sessions.begin(conn, fields.get("name", ""), fields.get("key", ""))
+                return token, desks.first(sessions.find(conn, token), fields.get("next", "/"))
 
         try:
-            token = await run_in_threadpool(work)
+            token, where = await run_in_threadpool(enter)
         except RadfleetError as error:
             log().info("web.sign_in_refused", code=error.code)
             return door(request, error, fields.get("name", "")[:60])
-        response = RedirectResponse(desks.local(fields.get("next", "/")), 303, headers=HEADERS)
+        response = RedirectResponse(where, 303, headers=HEADERS)
         response.set_cookie(**desks.cookie(COOKIE, token, request, sessions.SESSION_HOURS * 3600))
         response.delete_cookie(DOOR_COOKIE, path="/")
         return response
@@ -251,11 +254,11 @@ def _sign_in(app: FastAPI, desk: Desk) -> None:
         token = request.cookies.get(COOKIE, "")
         await desks.form(request, token)
 
-        def work() -> None:
+        def leave() -> None:
             with desk.db.system() as conn:
                 sessions.end(conn, token)
 
-        await run_in_threadpool(work)
+        await run_in_threadpool(leave)
         response = RedirectResponse("/sign-in", 303, headers=HEADERS)
         response.delete_cookie(COOKIE, path="/")
         return response

@@ -130,3 +130,9 @@ def local(address: str) -> str:
     """Where to go after sign-in: a path of these pages, never another site."""
     ok = address.startswith("/") and not address.startswith(("//", "/\\", "/sign-"))
     return address if ok and address.isascii() and address.isprintable() else "/"
+
+
+def first(who: Session, address: str) -> str:
+    """Where somebody who has just signed in goes: what was asked for, else the QA team to its work list."""
+    where = local(address)
+    return "/work" if where == "/" and who.role == accounts.Role.QA else where

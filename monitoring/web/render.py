@@ -20,7 +20,7 @@ from registry.sign_in.sessions_store import Session
 
 HERE = Path(__file__).parent
 NAV = (
-    ("Fleet", "/"), ("Flags", "/flags"), ("Promotions", "/promotions"), ("Studies", "/studies"),
+    ("Work", "/work"), ("Fleet", "/"), ("Flags", "/flags"), ("Promotions", "/promotions"), ("Studies", "/studies"),
     ("Scanners", "/vendors"), ("Models", "/models"),
     ("Health", "/health"), ("Help", "/help"),
 )  # fmt: skip

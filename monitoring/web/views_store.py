@@ -93,11 +93,15 @@ STUDY = """
 select clinic_id, clinic, study_id, revision, state, lane, code, first_at, last_at, finished_at, instances,
   delivered, to_deliver
 from serving.study_v where study_id = %(study_id)s"""
+# What was found is left out here, and not by a page, while the study is still to be read blind.
 ANSWERS = """
-select task, revision, digest, model, binding_scope, binding_seq, created_at, scanner, findings, numbers, quality,
-  warnings,
-  not_assessed, qualification, picture
-from serving.answer_v where study_id = %(study_id)s order by revision desc, task limit 20"""
+select a.task, a.revision, a.digest, a.model, a.binding_scope, a.binding_seq, a.created_at, a.scanner, a.quality,
+  a.not_assessed, a.qualification, b.task is not null as blind,
+  case when b.task is null then a.findings end as findings, case when b.task is null then a.numbers end as numbers,
+  case when b.task is null then a.warnings end as warnings, case when b.task is null then a.picture end as picture
+from serving.answer_v a left join monitoring.blind_v b
+  on b.clinic_id = a.clinic_id and b.study_id = a.study_id and b.task = a.task
+where a.study_id = %(study_id)s order by a.revision desc, a.task limit 20"""
 STEPS = """
 select revision, at, step, detail from serving.step_v where study_id = %(study_id)s order by seq limit 500"""
 DELIVERIES = """
@@ -126,12 +130,15 @@ def deliveries(conn: Conn, study_id: UUID) -> list[Row]:
 
 
 PICTURE = """
-select clinic_id, picture from serving.answer_v
-where study_id = %(study_id)s and task = %(task)s and picture is not null order by revision desc limit 1"""
+select a.clinic_id, a.picture from serving.answer_v a
+where a.study_id = %(study_id)s and a.task = %(task)s and a.picture is not null
+  and not exists (select from monitoring.blind_v b
+    where b.clinic_id = a.clinic_id and b.study_id = a.study_id and b.task = a.task)
+order by a.revision desc limit 1"""
 
 
 def picture(conn: Conn, study_id: UUID, task: str) -> tuple[UUID, UUID] | None:
-    """Clinic and object of the newest picture of a study."""
+    """Clinic and object of the newest picture of a study; None while the study is still to be read blind."""
     row = next(iter(_rows(conn, PICTURE, study_id=study_id, task=task)), None)
     return (row["clinic_id"], row["picture"]) if row else None
 
@@ -190,11 +197,15 @@ def queue(conn: Conn) -> list[Row]:
     return _rows(conn, QUEUE)
 
 
-# The reference is what the epoch took as normal; the newest rows are those that a person wants to see.
+# The reference is what the epoch took as normal; the newest rows are those that a person wants to see. A number of the
+# answer, as a volume is, has no value here while its study is still to be read blind.
 FEATURE = """
 select * from (
   select o.seq, o.study_id, o.at, o.outcome, o.scanner_group, o.statistic,
-    case when jsonb_typeof(f.values -> %(feature)s) = 'number' then (f.values ->> %(feature)s)::float8 end as value
+    case when jsonb_typeof(f.values -> %(feature)s) = 'number' and not exists (select from monitoring.blind_v b
+      join serving.answer_v a on a.clinic_id = b.clinic_id and a.study_id = b.study_id and a.task = b.task
+      where b.clinic_id = o.clinic_id and b.study_id = o.study_id and a.numbers ? %(feature)s)
+    then (f.values ->> %(feature)s)::float8 end as value
   from monitoring.observation_v o join serving.feature_v f on f.clinic_id = o.clinic_id and f.seq = o.seq
   where o.stream_id = %(stream_id)s and o.epoch = %(epoch)s order by o.seq desc limit %(limit)s) rows
 order by seq"""

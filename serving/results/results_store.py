@@ -116,13 +116,18 @@ def is_silent(conn: Conn, clinic_id: UUID, task: str) -> bool:
 
 
 FINDINGS = """
-select findings from serving.result where clinic_id = %(clinic_id)s and study_id = %(study_id)s
-order by revision desc, task limit 20"""
+select case when b.task is null then r.findings else r.findings || jsonb_build_object('findings', '[]'::jsonb,
+  'numbers', '{}'::jsonb, 'warnings', jsonb_build_array(%(blind)s::text)) end
+from serving.result r left join monitoring.blind_v b
+  on b.clinic_id = r.clinic_id and b.study_id = r.study_id and b.task = r.task
+where r.clinic_id = %(clinic_id)s and r.study_id = %(study_id)s order by r.revision desc, r.task limit 20"""
+BLIND = "Drawn to be read blind: what was found is shown when the reading is entered."
 
 
 def findings(conn: Conn, clinic_id: UUID, study_id: UUID) -> list[dict[str, Any]]:
-    """The findings documents of a study, newest revision first."""
-    rows = conn.execute(FINDINGS, {"clinic_id": clinic_id, "study_id": study_id}).fetchall()
+    """The findings documents of a study, newest revision first; one still to be read blind is empty and says so."""
+    values = {"clinic_id": clinic_id, "study_id": study_id, "blind": BLIND}
+    rows = conn.execute(FINDINGS, values).fetchall()
     return [row[0] for row in rows]
 
 
@@ -178,11 +183,16 @@ def disable_destination(conn: Conn, clinic_id: UUID, name: str) -> None:
         raise DestinationUnknown(f"this clinic has no destination {name!r}")
 
 
+# Not before a study that is to be read blind was read: the preview shows the mask and what was found.
 PREVIEW_PATH = """
-select path from serving.result_object where clinic_id = %(clinic_id)s and id = %(id)s and kind = 'preview'"""
+select o.path from serving.result_object o
+join serving.result r on r.clinic_id = o.clinic_id and r.id = o.result_id
+where o.clinic_id = %(clinic_id)s and o.id = %(id)s and o.kind = 'preview'
+  and not exists (select from monitoring.blind_v b
+    where b.clinic_id = r.clinic_id and b.study_id = r.study_id and b.task = r.task)"""
 
 
 def preview_path(conn: Conn, clinic_id: UUID, object_id: UUID) -> str | None:
-    """Where a clinic's preview lies in the store."""
+    """Where a clinic's preview lies in the store; None while its study is still to be read blind."""
     row = conn.execute(PREVIEW_PATH, {"clinic_id": clinic_id, "id": object_id}).fetchone()
     return str(row[0]) if row else None

@@ -127,7 +127,7 @@ def delivered(
     """
     with db.tenant(clinic_id) as conn:
         of = answer_of(conn, clinic_id, study_id, task)
-        if worklist_store.is_blind(conn, clinic_id, study_id, of.task, of.digest):
+        if worklist_store.is_blind(conn, clinic_id, study_id, of.task):
             raise StillBlind
     return of, *_delivered(settings, db, clinic_id, of)
 

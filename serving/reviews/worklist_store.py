@@ -24,8 +24,8 @@ class Drawn:
 
 # First readings before second ones, harm and drift before routine, then the longest waiting.
 DRAWN = """
-select a.clinic, a.study_id, a.task, a.model, a.why, a.blinded, a.readers from monitoring.audit_v a
-where (%(clinic)s::text is null or a.clinic = %(clinic)s) and a.readers_due > 0
+select a.clinic, a.study_id, a.task, a.model, a.why, a.blinded, a.readers from monitoring.due_v a
+where (%(clinic)s::text is null or a.clinic = %(clinic)s)
   and not exists (select from serving.review r where r.clinic_id = a.clinic_id and r.study_id = a.study_id
     and r.task = a.task and r.digest = a.digest and r.reader = %(reader)s and r.withdrawn_at is null)
 order by a.readers > 0, a.why = 'routine', a.seq limit %(limit)s"""
@@ -67,12 +67,11 @@ def flagged(conn: Conn, clinic: str | None, limit: int) -> Sequence[Flagged]:
 
 
 BLIND = """
-select exists (select from monitoring.audit_v a where a.clinic_id = %(clinic_id)s and a.study_id = %(study_id)s
-  and a.task = %(task)s and a.digest = %(digest)s and a.blinded and a.readers_due > 0)"""
+select exists (select from monitoring.blind_v b
+  where b.clinic_id = %(clinic_id)s and b.study_id = %(study_id)s and b.task = %(task)s)"""
 
 
-def is_blind(conn: Conn, clinic_id: UUID, study_id: UUID, task: str, digest: str) -> bool:
-    """Whether a reader must still draw this answer's mask without seeing it. Needs the clinic's transaction."""
-    values = {"clinic_id": clinic_id, "study_id": study_id, "task": task, "digest": digest}
-    row = conn.execute(BLIND, values).fetchone()
+def is_blind(conn: Conn, clinic_id: UUID, study_id: UUID, task: str) -> bool:
+    """Whether a reader must still draw this task's mask without seeing ours. Needs the clinic's transaction."""
+    row = conn.execute(BLIND, {"clinic_id": clinic_id, "study_id": study_id, "task": task}).fetchone()
     return bool(row and row[0])

@@ -85,6 +85,8 @@ def heading(
             f"Answered, and {words.count(lost, 'object')} of {len(deliveries)} given up: see what the archive said, "
             "then radfleet study retry."
         )
+    if any(answer["blind"] for answer in answers):
+        return "Read it blind: draw on its images first, then enter the reading."
     left = sum(row["state"] != "delivered" for row in deliveries)
     if left:
         return f"Answered; {words.count(left, 'object')} of {len(deliveries)} still to be delivered."
