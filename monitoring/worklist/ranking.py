@@ -164,7 +164,7 @@ def step(
     do = (
         "Sign its acceptance, or say why not"
         if signs
-        else f"Bring its onboarding on: {name.replace('_', ' ')}"
+        else f"Go on with its onboarding: {name.replace('_', ' ')}"
     )
     command = first["cure"] if first["cure"].startswith("radfleet ") else f"radfleet clinic onboard {clinic}"
     return Item(urgency, clinic, do, f"{told}.", since, page, command)

@@ -189,6 +189,7 @@ def test_what_people_write_is_shown_as_text(site: Site) -> None:
 
 TWINS = (
     "/",
+    "/work",
     "/clinics/north",
     "/flags",
     "/flags/1",

@@ -19,6 +19,7 @@ from tests.kit.picture import add_preview, door
 from tests.kit.registry_rows import TASK
 from tests.kit.site import Site, people, serving, stream
 from tests.kit.world import World
+from tests.monitoring.web.axe import violations
 from tests.monitoring.web.look import LOOK
 from tests.registry.promoting import WHY, Line, begin
 
@@ -105,8 +106,8 @@ DOCUMENT = {
     "qualification": {"text": "AI - RESEARCH - NOT FOR PRIMARY DIAGNOSIS"},
 }  # fmt: skip
 ADDRESSES = (
-    "/sign-in", "/", "/clinics/parque", "/clinics/lakeside", "/clinics/norte/onboarding", "/clinics/andes/onboarding",
-    "/flags", "/flags/1", "/promotions", "/promotions/1",
+    "/sign-in", "/", "/work", "/clinics/parque", "/clinics/lakeside", "/clinics/norte/onboarding",
+    "/clinics/andes/onboarding", "/flags", "/flags/1", "/promotions", "/promotions/1",
     "/studies", "/studies/answered", "/studies/dead", "/vendors", "/models", "/models/ms-lesion@1.0.0",
     "/models/ms-lesion@9.0.0", "/health", "/help", "/help/errors/web.form_stale", "/studies/nowhere",
 )  # fmt: skip
@@ -119,7 +120,7 @@ def faults(browser: Browser, site: Site, address: str, expected_status: int) -> 
     found += [
         f"foreign request: {url}" for url in browser.requests if not url.startswith((site.base, "about:"))
     ]
-    return found + [f"look: {text}" for text in browser.ask(LOOK)]
+    return found + [f"look: {text}" for text in browser.ask(LOOK)] + violations(browser)
 
 
 def test_every_page_in_light_and_dark_narrow_and_wide(site: Site) -> None:
@@ -163,6 +164,8 @@ def test_the_eye_sees_what_is_wrong() -> None:
             page = good.replace("Do this.", "Fleet") if fault == "no sentence" else good + planted
             browser.open("data:text/html," + page.replace("#", "%23"))
             assert any(fault in text for text in browser.ask(LOOK)), (fault, browser.ask(LOOK))
+        browser.open(f"data:text/html,{good}<input name=x><p style='color:%23999'>pale</p>")
+        assert {text.split(":")[0] for text in violations(browser)} >= {"axe label", "axe color-contrast"}
         browser.requests.clear()
         browser.open("data:text/html,<img alt=x src='http://elsewhere.example/x.png'><h1>x.</h1>")
         assert any("elsewhere" in url for url in browser.requests), "a foreign request is heard"

@@ -26,7 +26,9 @@ DONE = {"state": "done"}
     ],
 )  # fmt: skip
 def test_the_sentence_of_an_answered_study(states: list[str], silent: bool, said: str) -> None:
-    assert heading(DONE, [{"blind": False}], [{"state": state} for state in states], None, silent=silent) == said
+    assert (
+        heading(DONE, [{"blind": False}], [{"state": state} for state in states], None, silent=silent) == said
+    )
 
 
 def test_a_promotion_that_waits_is_listed_however_many_came_after_it(fresh_db: FreshDb) -> None:

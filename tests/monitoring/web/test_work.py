@@ -58,7 +58,7 @@ def test_the_qa_team_begins_at_the_work_list(busy: Site, world: World) -> None:
             ("drift", "north", "Look at flag 1"),
             ("drift", "south", "Look at flag 2"),
             ("evidence", "north", "Read 2 studies of ms-lesion blind"),
-            ("onboarding", "south", "Bring its onboarding on: registered"),
+            ("onboarding", "south", "Go on with its onboarding: registered"),
             ("routine", "south", "Read 1 study of ms-lesion"),
             ("pointed", "north", "Read the study since flag 1"),
             ("pointed", "south", "Read some of 3 studies since flag 2"),
