@@ -99,11 +99,12 @@ def verify(
     """Compute a clinic's streams again from its published rows and compare the bytes; exit 6 when one differs."""
     from monitoring import flags_store
     from monitoring.errors import ClinicUnwatched, StateDamaged
+    from monitoring.judge import days
     from monitoring.streams import epochs, streams_store
     from monitoring.streams.state import to_bytes
     from registry.core.db import database
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     with database(settings()).monitor(write=True) as conn:
         clinic_id = flags_store.clinic_id(conn, clinic)
         if clinic_id is None:
@@ -121,6 +122,8 @@ def verify(
             rows.append(
                 {"task": stored.task, "sequence": stored.sequence, "digest": stored.digest, "state": word}
             )
+        if wrong := days.differ(conn, clinic_id):
+            rows.append({"task": "days", "sequence": None, "digest": None, "state": "differs", "days": wrong})
     show(rows, as_json=as_json, empty="no stream yet")
     raise typer.Exit(UNWELL if any(row["state"] == "differs" for row in rows) else 0)
 
@@ -160,6 +163,8 @@ def _told(row: dict[str, Any], flags: list[dict[str, Any]]) -> list[str]:
     lines = [f"{row['task']} {row['sequence'] or ''} ({row['model']}): {row['state']}"]
     if row["stream_id"] is None:
         return [*lines, "  no study was answered by this version yet: silence is no health"]
+    if row["silent"] and row["last_at"]:
+        lines.append(f"  silent: no study since {row['last_at']:%Y-%m-%d %H:%M}; the verdict is of then")
     lines += [f"  {row['sentence']}", f"  do: {row['action']}", f"  would change it: {row['would_change']}"]
     for f in flags:
         lines.append(f"  flag {f['id']} ({f['state']}): {f['sentence']}")

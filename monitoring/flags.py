@@ -73,13 +73,13 @@ def resolve(
 ) -> dict[str, Any]:
     """A person ends it, and its stream is watched again from nothing: drift and harm must be shown anew.
 
-    Against the old reference, or with ``new_reference`` against the next 50 studies. An acquisition flag alone leaves
-    the sums as they are. Raises FlagUnknown, FlagResolved, ReasonLacking.
+    Against the old reference, or with ``new_reference`` against the next 50 studies. A flag of an acquisition or of the
+    volume alone leaves the sums as they are. Raises FlagUnknown, FlagResolved, ReasonLacking.
     """
     streams_store.lock(conn, show(conn, number)["clinic_id"])  # before the flag, as the follower does
     its = _open(conn, number, reason)
     _resolve(conn, its, by, reason, None, notify=notify)
-    if its["kind"] != "acquisition" or new_reference:
+    if its["kind"] not in ("acquisition", "volume") or new_reference:
         why = f"flag {number}: {reason}"
         epochs.begin(conn, its["clinic_id"], its["stream_id"], fresh=new_reference, by=by, reason=why)
     return show(conn, number)

@@ -1,10 +1,11 @@
-"""The part "monitor": follow feature rows, resolve what promotions answered, freeze reports, tell the outside."""
+"""The part "monitor": follow rows, count days, resolve what promotions answered, freeze reports, tell the outside."""
 
 import time
 from collections.abc import Callable, Mapping
 
 from monitoring import notices
 from monitoring.evidence import freeze
+from monitoring.judge.days import Days
 from monitoring.notices import Send
 from monitoring.onboarding import conformance
 from monitoring.streams.follower import Follower
@@ -19,10 +20,10 @@ def loop(db: Database, stop: Callable[[], bool], *, tell: Mapping[str, Send]) ->
 
     Each turn's work is whole transactions: what a kill interrupts begins again as if it had not begun.
     """
-    follower = Follower(db, notify=[*tell])
+    follower, days = Follower(db, notify=[*tell]), Days(db, notify=[*tell])
     while not stop():
         try:
-            taken = follower.turn() + conformance.turn(db)
+            taken = follower.turn() + conformance.turn(db) + days.turn()
             taken += freeze.freeze_one(db)  # one report a turn: drawing takes seconds
             while tell and not stop() and notices.send_one(db, tell):
                 pass

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from monitoring.streams import groups
+from monitoring.streams import groups, missing
 from monitoring.streams.feed import Arrival, Drift
 from monitoring.streams.state import Began
 
@@ -23,6 +23,19 @@ WAYS: Final = {"up": "rose", "down": "fell", "wider": "scatters more"}
 def feature(name: str) -> str:
     """A feature as people call it."""
     return FEATURES.get(name, name.replace("_", " "))
+
+
+def field(name: str) -> str:
+    """A feature or a header field as people call it."""
+    header = name.removeprefix(missing.HEADER)
+    return feature(name) if header == name else f"{groups.WORDS[header]} in the header"
+
+
+def lacking(fields: Sequence[tuple[str, object]], at: str) -> str:
+    """What is missing, the field with most evidence first, and since when."""
+    names = [field(name) for name, _ in fields]
+    also = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"missing since {day(at)}: {', '.join(names[:3])}{also}"
 
 
 def drift(sequence: str, its: Drift, scanner: Mapping[str, str] | None) -> str:
@@ -51,7 +64,10 @@ def arrival(sequence: str, its: Arrival) -> str:
         )
     # What the header did not say before is no change that anybody saw, as long as something else is.
     seen = {part: pair for part, pair in its.changed.items() if pair[0] != groups.UNKNOWN} or its.changed
+    gone = [groups.WORDS[part] for part, (_, after) in seen.items() if after == groups.UNKNOWN]
     parts = [f"{groups.WORDS[part]} {before} -> {after}" for part, (before, after) in seen.items()]
+    if len(gone) == len(seen):
+        return f"The header of {sequence} from the {where} no longer says since {day(its.at)}: {', '.join(gone)}."
     new = {"vendor", "model"} & set(its.changed)
     kind = (
         "a new scanner"

@@ -27,11 +27,13 @@ class Waiting:
     watched: Sequence[str]
 
 
-# A flag about an acquisition stands on one study; it waits here until there are some to compare.
+# A flag about an acquisition stands on one study; it waits here until there are some to compare. What is missing and
+# how many come leaves nothing to compare.
 WAITING = """
 select f.clinic_id, f.clinic, f.stream_id, f.id as flag_id, f.epoch, f.since_seq, s.watched
 from monitoring.flag_v f join monitoring.stream_v s on s.clinic_id = f.clinic_id and s.stream_id = f.stream_id
 where (f.id = %(flag_id)s or (%(flag_id)s::bigint is null and f.state <> 'resolved' and not f.id = any(%(resting)s)))
+  and f.kind not in ('missing', 'volume')
   and not exists (select from monitoring.report_v r where r.clinic_id = f.clinic_id and r.flag_id = f.id)
   and (select count(*) from monitoring.observation_v o where o.clinic_id = f.clinic_id and o.stream_id = f.stream_id
     and o.seq >= f.since_seq and o.outcome not in ('again', 'nothing')) >= %(current_min)s

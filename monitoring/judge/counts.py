@@ -1,4 +1,5 @@
-"""Counts with the bets of harm: how often answers are rejected, edited, late, or do not come at all.
+"""Counts with the bets of harm: how often answers are rejected, edited, late, or do not come at all, how often what a
+study should have is missing, and on how many days far fewer or more studies come than usual.
 
 x is 0 or 1 and the bar is the rate that was accepted, tolerance included. The sum restarts by itself, so that a
 change after a long good time is found; its scale lets one false alarm in ten years through.
@@ -16,7 +17,8 @@ OVER: Final = 5.0
 FALSE_A_YEAR: Final = 0.1
 WORDS: Final[Mapping[str, str]] = {
     "reject": "answers are rejected", "edit": "answers are edited", "failure": "studies end without an answer",
-    "late": "answers come late",
+    "late": "answers come late", "missing": "features are missing", "header": "the header is silent",
+    "few": "less than half of the usual studies come", "many": "more than twice the usual studies come",
 }  # fmt: skip
 
 
@@ -33,11 +35,15 @@ class Count:
     bar: float
     odds: float
     beyond: bool
+    since: str = ""
+    """When it began, ISO 8601; empty where that is not known."""
+    text: str = ""
+    """What to say in place of name and rate."""
 
     @property
     def sentence(self) -> str:
         """In words."""
-        return f"{WORDS[self.name]} more often than {self.bar:.0%} ({self.happened} of {self.n})"
+        return self.text or f"{WORDS[self.name]} more often than {self.bar:.0%} ({self.happened} of {self.n})"
 
 
 def count(name: str, happened: Iterable[bool], bar: float, a_year: float) -> Count:

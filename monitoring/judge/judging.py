@@ -7,10 +7,10 @@ from monitoring import flags, flags_store, sentences
 from monitoring.flags_store import Raised
 from monitoring.judge import contract, contracts_store, counts, evidence_store
 from monitoring.judge.audits import ROUTINE
+from monitoring.judge.counts import Count
 from monitoring.judge.harm import with_reviews
 from monitoring.judge.verdict import PROVEN, Evidence, Verdict, Word, judge
-from monitoring.judge.wealth import mean
-from monitoring.streams import epochs, feed, streams_store
+from monitoring.streams import epochs, feed, missing, streams_store, volume, volume_store
 from monitoring.streams.state import Stream
 from monitoring.streams.streams_store import Key, Policy
 from registry.core.db import Conn
@@ -40,6 +40,9 @@ def judged(
             {"group": evidence.harm_group}, None, verdict.sentence, verdict.would_change,
         )  # fmt: skip
         flags.raise_or_update(conn, clinic_id, stream_id, raised, notify=notify)
+    for one in evidence.counts:
+        if one.name in ("missing", "header") and one.beyond:
+            flags.raise_or_update(conn, clinic_id, stream_id, _missing_flag(key, its, one), notify=notify)
     if policy.holds and stops_delivery(verdict, evidence):
         evidence_store.ask_hold(conn, clinic_id, stream_id, its.epoch, verdict.sentence)
     return verdict
@@ -69,15 +72,14 @@ def assembled(
     a_year = policy.per_day * DAYS_A_YEAR
     failure = counts.count("failure", [failed for failed, _ in ended], policy.failure_max, a_year)
     late = counts.count("late", [late for _, late in ended], policy.late_max, a_year)
-    gates = [failure.sentence] if failure.beyond else []
-    if mean(its.gaps) >= its.threshold:
-        gates.append(f"features are missing too often ({_worst(its)})")
+    lacking = lacks(its)
+    gates = [one.sentence for one in (failure, *lacking) if one.beyond and one.name in ("failure", "missing")]
     flagged = its.flagged_seq is not None
     drift = Evidence(
         reference={g["name"]: g["reference"] for g in feed.facts(its)["groups"]}, contract=promised, gates=tuple(gates),
         since_model_change=its.n if evidence_store.follows_another(conn, clinic_id, key) else None,
         statistic=its.statistic, threshold=its.threshold, watching=its.watching, flagged=flagged,
-        counts=(failure, late), policy=policy.version,
+        counts=(failure, late, *lacking, *volume.counts(volume_store.last(conn, clinic_id)[1])), policy=policy.version,
     )  # fmt: skip
     since = its.began.seq if flagged and its.began else None
     began = evidence_store.epoch_began(conn, clinic_id, key)
@@ -86,6 +88,28 @@ def assembled(
     return with_reviews(drift, reviews, since, a_year=ROUTINE * a_year, bars=bars)
 
 
-def _worst(its: Stream) -> str:
-    names = sorted(its.missing, key=lambda name: (-its.missing[name], name))[:3]
-    return ", ".join(f"{sentences.feature(name)} in {its.missing[name]} of {its.n}" for name in names)
+def lacks(its: Stream) -> tuple[Count, ...]:
+    """What is missing of the reference's features, and of its header fields: each by the field with most evidence."""
+    found = []
+    for name, of_header in (("missing", False), ("header", True)):
+        fields = missing.strongest(its.gaps, of_header=of_header)
+        if fields:
+            _, gap = fields[0]
+            odds = missing.odds(its.gaps, its.threshold, of_header=of_header)
+            text = f"{sentences.lacking(fields, gap.at)} (in {gap.lacks} of {gap.of} studies)"
+            beyond = its.gaps.proven[of_header]
+            found.append(Count(name, gap.of, gap.lacks, gap.bar, odds, beyond, gap.at, text))
+    return tuple(found)
+
+
+def _missing_flag(key: Key, its: Stream, count: Count) -> Raised:
+    fields = missing.strongest(its.gaps, of_header=count.name == "header")
+    _, gap = fields[0]
+    named = [
+        {"name": name, "direction": "is missing", "certain": True, "words": sentences.field(name)}
+        for name, _ in fields
+    ]
+    return Raised(
+        "missing", its.epoch, count.name, its.seq, gap.seq, gap.at, count.odds, PROVEN,
+        named, {}, None, f"{key.sequence}: {sentences.lacking(fields, gap.at)}.", flags.WOULD_CHANGE,
+    )  # fmt: skip

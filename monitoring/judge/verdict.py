@@ -113,8 +113,8 @@ class Evidence:
 
     @property
     def counts_beyond(self) -> tuple[Count, ...]:
-        """Counts that are beyond what was accepted. Failures are a gate and stand there."""
-        return tuple(its for its in self.counts if its.beyond and its.name != "failure")
+        """Counts that are beyond what was accepted. Failures and missing features are gates and stand there."""
+        return tuple(its for its in self.counts if its.beyond and its.name not in ("failure", "missing"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ select f.clinic, count(*) as reports, extract(epoch from now() - min(greatest(f.
 from monitoring.flag_v f cross join lateral (select max(o.at) as at, count(*) as studies from (
   select at from monitoring.observation_v o where o.clinic_id = f.clinic_id and o.stream_id = f.stream_id
     and o.seq >= f.since_seq and o.outcome not in ('again', 'nothing') order by o.seq limit %(current_min)s) o) n
-where f.state <> 'resolved' and n.studies >= %(current_min)s
+where f.state <> 'resolved' and f.kind not in ('missing', 'volume') and n.studies >= %(current_min)s
   and not exists (select from monitoring.report_v r where r.clinic_id = f.clinic_id and r.flag_id = f.id)
 group by 1 limit %(limit)s"""
 NOTICES = "select channel, state, notices from monitoring.notice_load_v limit %(limit)s"

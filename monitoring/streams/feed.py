@@ -15,8 +15,7 @@ import numpy as np
 from monitoring.detect import bets, detector
 from monitoring.detect.detector import HISTORY, LEAST, MOST, WATCH
 from monitoring.detect.state import State
-from monitoring.judge import wealth
-from monitoring.streams import groups
+from monitoring.streams import groups, missing
 from monitoring.streams.state import Began, Group, Row, Stream, vector
 
 DISTINCT = 10
@@ -25,8 +24,6 @@ GROUPS_MAX = 32
 """Scanner groups an epoch can hold; a header that changes with every study must not grow without end."""
 CALM = 2
 """A watch ends below h / 20, half of where it began, so that S at the edge does not blink."""
-GAP_RATE = 0.10
-"""A row may lack a watched feature in one study of ten; more often is a fault of the data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ def restarted(stream: Stream, epoch: int, threshold: float, *, fresh: bool) -> S
     began = detector.restarted(stream.detector, epoch, threshold)
     return replace(
         stream, epoch=epoch, threshold=threshold, detector=began, watching=False, flagged_seq=None, began=None,
-        moments=(), n=0, ranked=0, again=0, gaps=wealth.NOTHING, missing={},
+        moments=(), n=0, ranked=0, again=0, gaps=replace(stream.gaps, gaps={}, proven=(False, False)), missing={},
     )  # fmt: skip
 
 
@@ -98,9 +95,9 @@ def feed(stream: Stream, row: Row, *, again: bool = False) -> Step:
     stream = replace(stream, seq=row.seq, last_at=row.at, bindings=_bound(stream, row))
     if again:
         return Step(replace(stream, again=stream.again + 1), "again")
-    if not row.values:
-        return Step(stream, "nothing")
     name = groups.name(row.group)
+    if not row.values:  # no study to rank, but one in which all is missing
+        return Step(_lacking(stream, name, row), "nothing")
     known = name in stream.groups
     if not known and len(stream.groups) >= GROUPS_MAX:
         return Step(replace(stream, crowded=stream.crowded + 1), "crowded")
@@ -139,7 +136,26 @@ def _collected(stream: Stream, row: Row) -> Stream:
         return replace(stream, unwatched=unwatched)
     reference = np.array([vector(r, features) for r in rows])
     began = detector.begin(features, reference, of, epoch=stream.epoch, h=stream.threshold)
-    return replace(stream, collecting=(), detector=began, unwatched=unwatched)
+    gaps = missing.begin([(group, _there(r)) for group, r in zip(of, rows, strict=True)])
+    return replace(stream, collecting=(), detector=began, unwatched=unwatched, gaps=gaps)
+
+
+def _there(row: Row) -> set[str]:
+    """The fields that a row has: features with a finite number, and what its header says."""
+    return {*row.values} | missing.header(row.group)
+
+
+def _lacking(stream: Stream, name: str, row: Row) -> Stream:
+    """Count what the row lacks of what its scanner group had in the reference."""
+    its = stream.detector
+    if its is None:
+        return stream
+    gaps = stream.gaps
+    if detector.is_ranked(its, name):
+        gaps = missing.joined(gaps, name, its.features, its.references[its.groups.index(name)])
+    gaps = missing.step(gaps, name, _there(row), row.seq, row.at, stream.threshold)
+    absent = {f: stream.missing.get(f, 0) + 1 for f in its.features if f not in row.values}
+    return replace(stream, gaps=gaps, missing={**stream.missing, **absent})
 
 
 def choose(rows: Sequence[Row]) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -148,6 +164,8 @@ def choose(rows: Sequence[Row]) -> tuple[tuple[str, ...], dict[str, str]]:
     for row in rows:
         for name, value in row.values.items():
             columns.setdefault(name, []).append(value)
+        for name in row.blank:
+            columns.setdefault(name, [])
     why: dict[str, str] = {}
     for name, values in sorted(columns.items()):
         if len(values) < LEAST:
@@ -158,17 +176,15 @@ def choose(rows: Sequence[Row]) -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 def _watched(stream: Stream, began: State, name: str, row: Row) -> Step:
+    stream = _lacking(stream, name, row)
     values = vector(row, began.features)
     ranked = detector.is_ranked(began, name) and not np.isnan(values).all()
     its, flag = detector.step(began, row.study, name, values)
-    absent = [feature for feature, value in zip(its.features, values, strict=True) if np.isnan(value)]
-    late = set(row.values) - set(its.features) - set(stream.unwatched) - set(stream.unknown)
+    late = {*row.values, *row.blank} - set(its.features) - set(stream.unwatched) - set(stream.unknown)
     stream = replace(
         stream, detector=its, ranked=stream.ranked + ranked, watching=_watching(stream, its),
         flagged_seq=row.seq if flag else stream.flagged_seq,
-        missing={**stream.missing, **{f: stream.missing.get(f, 0) + 1 for f in absent}},
         unknown=(*stream.unknown, *sorted(late)), moments=(*stream.moments, (row.seq, row.at))[-HISTORY:],
-        gaps=wealth.gather(stream.gaps, float(bool(absent)), GAP_RATE),
     )  # fmt: skip
     if not ranked:
         return Step(stream, "learning")

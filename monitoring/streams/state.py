@@ -10,9 +10,9 @@ import numpy as np
 from monitoring.detect import state as detector_state
 from monitoring.detect.ranks import Floats
 from monitoring.errors import StateDamaged
-from monitoring.judge import wealth
+from monitoring.streams.missing import Gap, Gaps, from_json
 
-FORM = "radfleet-stream-3"
+FORM = "radfleet-stream-4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class Row:
     """Finite numbers by feature; what is missing, NaN or no number is not in it."""
     binding: tuple[str, int] | None = None
     """Scope and sequence of the binding that answered it."""
+    blank: tuple[str, ...] = ()
+    """Features that were written without a finite number, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,8 @@ class Stream:
     """Since when, as it was known at the flag."""
     moments: tuple[tuple[int, str], ...] = ()
     """Feature sequence and time of the latest rows that the detector holds scores of, oldest first."""
-    gaps: tuple[float, ...] = wealth.NOTHING
-    """Sums of the bets that watched features go missing more often than they may, in studies like S."""
+    gaps: Gaps = field(default_factory=Gaps)
+    """Fields of the reference that go missing more often than they may."""
 
     @property
     def statistic(self) -> float:
@@ -114,7 +116,7 @@ def from_bytes(data: bytes) -> Stream:
             "unknown": tuple(head["unknown"]),
             "began": Began(**head["began"]) if head["began"] else None,
             "moments": tuple((int(seq), str(at)) for seq, at in head["moments"]),
-            "gaps": tuple(head["gaps"]),
+            "gaps": from_json(head["gaps"]),
         }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StateDamaged from error
@@ -126,7 +128,7 @@ _FIELDS = tuple(sorted(set(Stream.__dataclass_fields__) - {"detector"}))
 
 def plain(value: Any) -> Any:
     """A part of a stream as JSON takes it."""
-    if isinstance(value, Row | Group | Began):
+    if isinstance(value, Row | Group | Began | Gaps | Gap):
         return {name: plain(getattr(value, name)) for name in type(value).__dataclass_fields__}
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
@@ -135,8 +137,8 @@ def plain(value: Any) -> Any:
 
 def row(head: dict[str, Any]) -> Row:
     """The row that ``plain`` wrote."""
-    binding = head.pop("binding")
-    return Row(**head, binding=(str(binding[0]), int(binding[1])) if binding else None)
+    binding, blank = head.pop("binding"), head.pop("blank")
+    return Row(**head, binding=(str(binding[0]), int(binding[1])) if binding else None, blank=tuple(blank))
 
 
 def vector(its: Row, features: tuple[str, ...]) -> Floats:

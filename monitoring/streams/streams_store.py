@@ -154,10 +154,11 @@ def _row(
     profile = profile if isinstance(profile, dict) else {}
     values = values if isinstance(values, dict) else {}
     numbers = {n: float(v) for n, v in values.items() if isinstance(v, int | float) and isfinite(v)}
+    blank = tuple(sorted(set(values) - set(numbers)))
     scope, binding_seq = binding
     bound = (str(scope), int(binding_seq)) if scope is not None else None
     key = Key(task, str(profile.get("sequence_class") or "UNKNOWN"), digest)
-    return key, Row(int(seq), str(study), at.isoformat(), groups.facts(profile), numbers, bound)
+    return key, Row(int(seq), str(study), at.isoformat(), groups.facts(profile), numbers, bound, blank)
 
 
 SEEN = """

@@ -28,7 +28,7 @@ def lines(known: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     ]
     found.append(("Reviews of drawn studies", _labels(known)))
     found += [
-        (f"How often {WORDS[its['name']]}", f"{its['happened']} of {its['n']}, accepted {its['bar']:.0%}")
+        (f"How often {WORDS[its['name']]}", f"{its['happened']} of {its['n']}, accepted {its['bar']:.0%}{_since(its)}")
         for its in known.get("counts", []) if its["n"]
     ]  # fmt: skip
     return found
@@ -40,6 +40,10 @@ def _contract(its: Mapping[str, Any] | None, policy: object) -> str:
     which = f"contract {its['version']}, " if its.get("version") else ""
     rest = f"; policy {policy}" if policy else "; first policy"
     return f"mean Dice {its['d_ref'] - its['margin']:.3f} or more ({which}{its['source']}, n {its['people']}){rest}"
+
+
+def _since(its: Mapping[str, Any]) -> str:
+    return f", since {its['since'][:10]}" if its.get("since") and its["beyond"] else ""
 
 
 def _labels(known: Mapping[str, Any]) -> str:

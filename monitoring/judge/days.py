@@ -1,0 +1,94 @@
+"""Counts the whole days of every clinic, those without a study too: silence brings no row that anybody could follow."""
+
+import time
+from collections.abc import Sequence
+from datetime import date, timedelta
+from uuid import UUID
+
+from monitoring import flags
+from monitoring.errors import StateDamaged
+from monitoring.flags_store import Raised
+from monitoring.judge import judging
+from monitoring.judge.counts import PROVEN, Count
+from monitoring.streams import epochs, streams_store, volume, volume_store
+from registry.core.db import Conn, Database
+from registry.core.logs import log
+
+LOOK_S = 600.0
+
+
+class Days:
+    """Looks every ten minutes whether a day is over. ``notify``: channels by which flags are told."""
+
+    def __init__(self, db: Database, *, notify: Sequence[str] = ()) -> None:
+        self._db = db
+        self._notify = notify
+        self._next = 0.0
+
+    def turn(self) -> int:
+        """Count what is whole of each clinic, each in a transaction of its own. Days counted."""
+        if time.monotonic() < self._next:
+            return 0
+        with self._db.monitor() as conn:
+            clinics = volume_store.due(conn, volume_store.today(conn))
+        counted = 0
+        for clinic_id in clinics:
+            try:
+                with self._db.monitor(write=True) as conn:
+                    counted += count(conn, clinic_id, notify=self._notify)
+            except StateDamaged as error:  # one clinic's damaged state must not stop the others
+                log().error("state_damaged", clinic_id=str(clinic_id), code=error.code)
+        self._next = time.monotonic() + LOOK_S
+        return counted
+
+
+def count(conn: Conn, clinic_id: UUID, *, notify: Sequence[str]) -> int:
+    """Count the whole days of a clinic that are not counted, and judge it again where that says something else."""
+    streams_store.lock(conn, clinic_id)
+    last, before = volume_store.last(conn, clinic_id)
+    days = volume_store.days(conn, clinic_id, last, volume_store.today(conn))
+    found = [*followed(conn, clinic_id, before, days)]
+    if not found:
+        return 0
+    volume_store.add(conn, clinic_id, found)
+    was = {one.name for one in volume.counts(before) if one.beyond}
+    now = [one for one in volume.counts(found[-1][2]) if one.beyond]
+    for one in now:
+        if one.name not in was:
+            _flag(conn, clinic_id, one, notify=notify)
+    if {one.name for one in now} != was:
+        judging.judge_again(conn, clinic_id, notify=notify)
+    return len(found)
+
+
+def followed(
+    conn: Conn, clinic_id: UUID, before: volume.Volume | None, days: Sequence[tuple[date, int]]
+) -> list[tuple[date, int, volume.Volume]]:
+    """Each day with what is known after it, by what people decided until then."""
+    anew, budgets = volume_store.anew(conn, clinic_id), volume_store.budgets(conn, clinic_id)
+    return [*volume.follow(before, days, anew, budgets)]
+
+
+def differ(conn: Conn, clinic_id: UUID) -> int:
+    """Days that were written otherwise than the clinic's studies say now."""
+    written = volume_store.counted(conn, clinic_id)
+    if not written:
+        return 0
+    days = volume_store.days(conn, clinic_id, None, written[-1][0] + timedelta(days=1))
+    again = followed(conn, clinic_id, None, days)
+    return sum(one != other for one, other in zip(written, again, strict=False)) + abs(
+        len(written) - len(again)
+    )
+
+
+def _flag(conn: Conn, clinic_id: UUID, its: Count, *, notify: Sequence[str]) -> None:
+    """One flag for the clinic, at its largest stream: raised once for each beginning."""
+    place = volume_store.place(conn, clinic_id)
+    for one in streams_store.streams(conn, clinic_id):
+        if one.stream_id == place:
+            stream = epochs.loaded(conn, clinic_id, one)
+            raised = Raised(
+                "volume", stream.epoch, f"{its.name} {its.since[:10]}", stream.seq, stream.seq, its.since,
+                its.odds, PROVEN, [], {}, None, volume.sentence(its), flags.WOULD_CHANGE,
+            )  # fmt: skip
+            flags.raise_or_update(conn, clinic_id, one.stream_id, raised, notify=notify)
