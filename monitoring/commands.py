@@ -73,6 +73,7 @@ def explain(clinic: Annotated[str, typer.Argument(metavar="CLINIC")], as_json: A
     """Say how a clinic stands and why: verdict, evidence, what would change it; exit 6 when a flag is open."""
     from monitoring import flags_store
     from monitoring.errors import ClinicUnwatched
+    from monitoring.qa import estimated_store
     from registry.core.db import database
 
     rows = _streams(clinic, ROWS)
@@ -80,6 +81,8 @@ def explain(clinic: Annotated[str, typer.Argument(metavar="CLINIC")], as_json: A
         raise ClinicUnwatched(f"nothing of {clinic} is watched")
     with database(settings()).monitor() as conn:
         found = flags_store.flags(conn, clinic, resolved=False, limit=ROWS)
+        estimates = estimated_store.latest(conn, clinic)
+    rows = [row | {"estimated": estimates.get(row["stream_id"])} for row in rows]
     if as_json:
         show([{"clinic": clinic, "streams": rows, "flags": found}], as_json=True)
     else:
@@ -173,6 +176,8 @@ def _told(row: dict[str, Any], flags: list[dict[str, Any]]) -> list[str]:
                          f"{since['high_at'][:16]} (rows {since['low_seq']} to {since['high_seq']})")  # fmt: skip
     lines.append(f"  {row['n']} studies in epoch {row['epoch']}, {row['ranked']} ranked; statistic "
                  f"{size(row['statistic'])} of {row['threshold']:g}")  # fmt: skip
+    if its := row["estimated"]:
+        lines.append(f"  {its['sentence']}")
     for group in row["scanner_groups"]:
         lines.append(
             f"  scanner: {group['name']} ({group['n']} studies, {group['reference']} in its reference)"

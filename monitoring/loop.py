@@ -8,6 +8,7 @@ from monitoring.evidence import freeze
 from monitoring.judge.days import Days
 from monitoring.notices import Send
 from monitoring.onboarding import conformance
+from monitoring.qa.estimating import Estimates
 from monitoring.streams.follower import Follower
 from registry.core.db import Database, DatabaseAway
 from registry.core.logs import log
@@ -20,10 +21,10 @@ def loop(db: Database, stop: Callable[[], bool], *, tell: Mapping[str, Send]) ->
 
     Each turn's work is whole transactions: what a kill interrupts begins again as if it had not begun.
     """
-    follower, days = Follower(db, notify=[*tell]), Days(db, notify=[*tell])
+    follower, days, estimates = Follower(db, notify=[*tell]), Days(db, notify=[*tell]), Estimates(db)
     while not stop():
         try:
-            taken = follower.turn() + conformance.turn(db) + days.turn()
+            taken = follower.turn() + conformance.turn(db) + days.turn() + estimates.turn()
             taken += freeze.freeze_one(db)  # one report a turn: drawing takes seconds
             while tell and not stop() and notices.send_one(db, tell):
                 pass

@@ -1,6 +1,6 @@
 """QA metrics of a clinic, cut by version and scanner group: pure, from rows, each with its n.
 
-A number that the rows do not hold is None. Estimated performance is not here: nothing of it is estimated yet.
+A number that the rows do not hold is None. What is estimated stands apart, in ``qa/estimated``.
 """
 
 from collections import Counter, defaultdict

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from monitoring import flags_store
-from monitoring.qa import metrics, qa_store
+from monitoring.qa import estimated_store, metrics, qa_store
 from monitoring.web import views_store, words
 from monitoring.web.desk import Visit
 from monitoring.web.pages import evidence, fleet
@@ -42,11 +42,13 @@ def show(visit: Visit) -> Page:
         known = {
             s["stream_id"]: views_store.evidence(conn, s["stream_id"]) for s in streams if s["stream_id"]
         }
+        estimates = estimated_store.latest(conn, slug)
         studies = views_store.studies(conn, slug, limit=12)
         past = views_store.timeline(conn, slug)
     for stream in streams:
         stream["statistics"] = sparks.get(stream["stream_id"], [])
         stream["need"] = fleet.need(stream)
+        stream["estimated"] = estimates.get(stream["stream_id"])
         stream["odds"] = evidence.lines(known.get(stream["stream_id"]))
     facts: dict[str, Any] = {
         "clinic": about, "need": row["need"], "why": row["why"], "streams": streams, "flags": flags, "bound": bound,
