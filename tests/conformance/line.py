@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.misc import is_dicom
 
 from serving.demo.errors import DemoFailed
 from serving.demo.head import write_head
@@ -137,6 +138,8 @@ def results_of(stage: Stage) -> dict[str, Path]:
     """The result objects that the installation keeps: SOPInstanceUID -> file."""
     found = {}
     for path in sorted((stage.home / "store").rglob("*.dcm")):
+        if not is_dicom(path):  # the levels of an answer lie there too
+            continue
         header = dcmread(path, stop_before_pixels=True)
         if header.Modality != "MR":
             found[str(header.SOPInstanceUID)] = path
