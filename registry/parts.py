@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import registry
 from registry import cluster_store, postgres, secrets
-from registry.core.settings import Settings
+from registry.core.settings import PREFIX, Settings
 from registry.processes import READY_FILE, Launch, age_s
 
 # Unix socket paths end at 107 bytes and Ray adds up to 65 to its folder.
@@ -65,7 +65,7 @@ def environment(settings: Settings) -> dict[str, str]:
     env = dict(os.environ)
     for name, value in dataclasses.asdict(settings).items():
         if value is not None:
-            env[f"RADFLEET_{name.upper()}"] = str(value)
+            env[PREFIX + name.upper()] = str(value)
     env["RADFLEET_HOME"] = str(settings.root)
     code = str(Path(registry.__file__).parent.parent)
     env["PYTHONPATH"] = os.pathsep.join([code, *filter(None, [os.environ.get("PYTHONPATH")])])

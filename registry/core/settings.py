@@ -131,7 +131,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
 
     Raises SettingWrong for a value that is not of its field's type.
     """
-    # Late: pydantic takes a third of a second, and most commands that only print need no setting.
+    # Late: pydantic takes a fifth of a second, and help needs no setting.
     from pydantic import TypeAdapter, ValidationError
 
     given = {field.name: environment.get(PREFIX + field.name.upper()) for field in fields(Settings)}
