@@ -190,7 +190,7 @@ def promotion_show(id: Id, as_json: AsJson = False) -> None:
 
 @promotion.command("sync")
 def promotion_sync(as_json: AsJson = False) -> None:
-    """Point MLflow's aliases at what is bound; run it again, or on a timer, after MLflow was away."""
+    """Point MLflow's aliases at what is bound now; radfleet up does so by itself, within seconds of a change."""
     from registry.core.db import database
     from registry.promotions import aliases
 
@@ -321,9 +321,9 @@ def _tell(before: str, after: str, undo: str, as_json: bool, facts: Any) -> None
 
 
 def _tell_change(change: Any, it: Any, as_json: bool) -> None:
-    """The bindings before and after; then, the change being committed, a hold that stops it and MLflow's alias."""
+    """The bindings before and after, and a hold that stops it."""
     from registry.core.db import database
-    from registry.promotions import aliases, moves
+    from registry.promotions import moves
 
     before, after = (
         f"{short(b.digest)} (seq {b.seq}, scope {b.scope})" if b else "none"
@@ -331,7 +331,6 @@ def _tell_change(change: Any, it: Any, as_json: bool) -> None:
     )
     _tell(before, after, change.undo, as_json, it)
     with database(settings()).system() as conn:
-        wanted, held = aliases.wanted(conn, it.clinic, it.task), moves.kept_back(conn, it)
-    for note in (held, aliases.after_change(settings().mlflow_uri(), wanted)):
-        if note:
-            talk(note)
+        held = moves.kept_back(conn, it)
+    if held:
+        talk(held)

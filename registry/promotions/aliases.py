@@ -1,15 +1,20 @@
 """MLflow's aliases follow the bindings, one way: a comparison of states, safe to repeat at any time.
 
 ``clinic-<slug>-<task>`` names the version that answers a whole clinic; narrower scopes have no alias. MLflow being
-away stops no promotion: the next comparison, ``radfleet promotion sync``, catches up with whatever was missed.
+away stops no promotion, and no promotion waits for it: the part ``engine`` compares after every change of a binding
+and every few minutes, ``radfleet promotion sync`` does by hand.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from registry import bindings_store, models
 from registry.core.db import Conn
 from registry.errors import MlflowAway, ModelNotInMlflow
+
+AGAIN_S = 300.0
+REST_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,30 @@ def follow(uri: str, rows: Sequence[tuple[str, str, str]]) -> Sequence[Alias]:
     return found
 
 
-def after_change(uri: str, rows: Sequence[tuple[str, str, str]]) -> str:
-    """The same after a change that is committed already: what to tell its maker, never an error."""
-    try:
-        waiting = [alias for alias in follow(uri, rows) if alias.state == "not in MLflow"]
-    except MlflowAway:
-        return "MLflow is away and its alias waits: radfleet promotion sync"
-    return "MLflow does not have this version and its alias waits: radfleet promotion sync" if waiting else ""
+@dataclass(slots=True)
+class Follower:
+    """Compares when something was bound, and all again every ``AGAIN_S``, for somebody may move an alias by hand."""
+
+    uri: str
+    clock: Callable[[], float] = time.monotonic
+    _seen: dict[tuple[str, str], str] = field(default_factory=dict)
+    _again: float = 0.0
+    _rest: float = 0.0
+
+    def turn(self, rows: Sequence[tuple[str, str, str]]) -> Sequence[Alias]:
+        """Follow what is new in ``rows``, or all; nothing for ``REST_S`` after MLflow was away. Raises MlflowAway."""
+        now = self.clock()
+        if now < self._rest:
+            return []
+        if now >= self._again:
+            self._seen.clear()
+        new = [row for row in rows if self._seen.get((row[0], row[1])) != row[2]]
+        try:
+            found = follow(self.uri, new) if new else []
+        except MlflowAway:
+            self._rest = now + REST_S
+            raise
+        if now >= self._again:
+            self._again = now + AGAIN_S
+        self._seen |= {(alias.clinic, alias.task): alias.digest for alias in found}
+        return found

@@ -1,11 +1,11 @@
-"""Keeps the engine as the record wants it: deployed on Ray, and every bound package on this node.
+"""Keeps the engine as the record wants it: deployed on Ray, every bound package on this node, MLflow's aliases right.
 
-PostgreSQL decides; Ray and the node's cache are brought to it. The loop is a Ray driver and ends with its head; the
-supervisor starts it again, and it deploys again. Everything it does is safe to repeat.
+PostgreSQL decides; Ray, the node's cache and MLflow are brought to it. The loop is a Ray driver and ends with its head;
+the supervisor starts it again, and it deploys again. Everything it does is safe to repeat.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from registry import bindings, models, processes
@@ -13,7 +13,8 @@ from registry.core.db import Database
 from registry.core.errors import RadfleetError
 from registry.core.logs import log
 from registry.core.settings import Settings
-from registry.promotions import moves
+from registry.errors import MlflowAway
+from registry.promotions import aliases, moves
 from serving.engine import app, cache, calls, errors
 from serving.engine.package import verify_package
 
@@ -80,16 +81,18 @@ class Warm:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Digests that this node must have, and those that its replicas may be asked for at any moment."""
+    """Digests that this node must have, those that its replicas may be asked for at any moment, MLflow's aliases."""
 
     here: Iterable[str]
     loaded: Iterable[str] = ()
+    aliases: Sequence[tuple[str, str, str]] = ()
 
 
 class Reconciler:
     """One connected driver that deploys, watches, prefetches and warms until its head is gone.
 
-    ``wanted`` gives the digests that are bound or may be at any moment (``bindings.bound_digests``, ``moves.near``).
+    ``wanted`` gives the digests that are bound or may be at any moment (``bindings.bound_digests``, ``moves.near``),
+    and what each alias should name (``aliases.wanted``).
     """
 
     def __init__(self, settings: Settings, wanted: Callable[[], Wanted]) -> None:
@@ -97,6 +100,7 @@ class Reconciler:
         self._wanted = wanted
         self._prefetch = Prefetch(settings)
         self._warm = Warm(self._load)
+        self._aliases = aliases.Follower(settings.mlflow_uri())
         self._names: list[str] = []
 
     def deploy(self) -> None:
@@ -115,7 +119,7 @@ class Reconciler:
         log().info("engine.deployed", count=len(self._names))
 
     def turn(self) -> None:
-        """Prefetch, see that the engine is still there, and warm. Raises ``EngineAway`` when it is not.
+        """Prefetch, see that the engine is there, warm, and follow with aliases. Raises ``EngineAway`` if it is not.
 
         An application that Serve itself is healing (a dead replica) is left to it.
         """
@@ -127,6 +131,11 @@ class Reconciler:
             self._names = app.deploy(self._settings)
             log().warning("engine.redeployed")
         self._warm.turn({*wanted.loaded} - {*missing})
+        try:
+            for alias in self._aliases.turn(wanted.aliases):
+                log().info("alias.followed", task=alias.task, digest=alias.digest, state=alias.state)
+        except MlflowAway as error:
+            log().warning("alias.waits", code=error.code)
 
     def _load(self, digest: str) -> int:
         package = verify_package(models.place(self._settings.cache_dir, digest))
@@ -143,7 +152,8 @@ def loop(settings: Settings, db: Database, stop: Callable[[], bool]) -> None:
     def wanted() -> Wanted:
         with db.system() as conn:
             near, approved = moves.near(conn)
-            return Wanted(sorted({*bindings.bound_digests(conn)} | near), approved)
+            here = sorted({*bindings.bound_digests(conn)} | near)
+            return Wanted(here, approved, aliases.wanted(conn))
 
     reconciler = Reconciler(settings, wanted)
     reconciler.deploy()

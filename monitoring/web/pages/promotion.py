@@ -12,7 +12,7 @@ from registry import bindings, clinics
 from registry.accounts import Act
 from registry.bindings import Change
 from registry.core.db import Conn
-from registry.promotions import aliases, moves
+from registry.promotions import moves
 from registry.promotions.errors import PromotionStale
 from registry.promotions.moves import State
 from registry.promotions.moves_store import Promotion
@@ -139,13 +139,11 @@ def rollback(visit: Visit, form: Mapping[str, str]) -> Told:
 
 
 def _changed(visit: Visit, change: Change, it: Promotion) -> Told:
-    """The bindings before and after; then, the change being committed, MLflow's alias."""
+    """The bindings before and after, and a hold that stops it."""
     pair = (change.before, change.after)
     lines = [f"{short(b.digest)} (seq {b.seq}, scope {b.scope})" if b else "none" for b in pair]
     with visit.deciding() as conn:
-        wanted, held = aliases.wanted(conn, it.clinic, it.task), moves.kept_back(conn, it)
-    notes = (held, aliases.after_change(visit.desk.settings.mlflow_uri(), wanted))
-    note = "; ".join(note for note in notes if note)
+        note = moves.kept_back(conn, it) or ""
     said = {"before": lines[0], "after": lines[1], "undo": change.undo, "note": note}
     return f"/promotions/{it.id}", said
 
