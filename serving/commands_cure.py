@@ -23,6 +23,12 @@ def finetune(
     tier: Annotated[
         str | None, typer.Option(help="Only T1 (rescale) or T2 (train the last blocks); else T1, then T2.")
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=10, max=5000, help="T2's steps, else as its recipe says: fewer are quicker and cure less."
+        ),
+    ] = None,
     as_: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,7 +52,7 @@ def finetune(
     else:
         tiers = (tier,) if tier else cure.TIERS
     assert clinic and task
-    made = cure.finetune(settings(), db, clinic, task, tiers, by=by, say=talk)
+    made = cure.finetune(settings(), db, clinic, task, tiers, steps, by=by, say=talk)
     model = made.package.model
     name = f"{model['name']}@{model['version']}"
     next_ = f"radfleet promotion request {clinic} {task} {name} --reason TEXT"

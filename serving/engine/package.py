@@ -125,13 +125,15 @@ def write_package(
     *,
     golden_seed: int = 1,
     key: Any | None = None,
+    parent: OpenPackage | None = None,
 ) -> Package:
     """Make a package in the new ``folder`` and return it verified.
 
     ``model`` is model.json; ``weights`` maps each of its stages to the state of its network (tensor name
     -> array whose values float16 holds exactly). The OpenVINO twin is converted here and must answer
     within ``predictor.PARITY_BOUND`` of torch, which the card records; the golden answer is torch's on
-    noise of ``golden_seed``. ``key`` is an ed25519 private key, which signs the manifest.
+    noise of ``golden_seed``. ``key`` is an ed25519 private key, which signs the manifest. A stage that has the
+    weights of the verified ``parent`` is taken over from it: twin, parity and golden answer were proven there.
     """
     import safetensors.numpy
 
@@ -153,9 +155,16 @@ def write_package(
             tensors = half(weights[stage])
             (draft / spec["weights"]).write_bytes(safetensors.numpy.save(tensors))
             (draft / "openvino").mkdir(exist_ok=True)
-            parity[stage], golden["stages"][stage] = predictor.convert(
-                stage, spec["architecture"], tensors, draft / spec["openvino"], golden_seed
-            )
+            twin = draft / spec["openvino"]
+            if parent is not None and _shared(parent, stage, spec, tensors, golden_seed):
+                for path, data in zip((twin, twin.with_suffix(".bin")), parent.openvino(stage), strict=True):
+                    path.write_bytes(data)
+                parity[stage] = parent.package.card["parity"][stage]
+                golden["stages"][stage] = parent.golden()["stages"][stage]
+            else:
+                parity[stage], golden["stages"][stage] = predictor.convert(
+                    stage, spec["architecture"], tensors, twin, golden_seed
+                )
         (draft / "golden").mkdir()
         _write_json(draft / contents.GOLDEN, golden)
         _write_json(draft / contents.MODEL, model)
@@ -168,6 +177,19 @@ def write_package(
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return verify_package(folder)
+
+
+def _shared(
+    parent: OpenPackage, stage: str, spec: Mapping[str, Any], tensors: Mapping[str, Any], seed: int
+) -> bool:
+    """Whether the parent's stage is this one, to the bit, and was proven with the same noise."""
+    its = parent.package.model["stages"].get(stage)
+    if its is None or its["architecture"] != spec["architecture"] or parent.golden()["seed"] != seed:
+        return False
+    if stage not in parent.package.card.get("parity", {}):
+        return False
+    old = parent.weights(stage)
+    return old.keys() == tensors.keys() and all(np.array_equal(old[name], tensors[name]) for name in old)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -56,9 +56,12 @@ class Made:
 
 
 def finetune(
-    settings: Settings, db: Database, slug: str, task: str, tiers: Sequence[str] = TIERS, *, by: str, say: Say
-) -> Made:
+    settings: Settings, db: Database, slug: str, task: str, tiers: Sequence[str] = TIERS,
+    steps: int | None = None, *, by: str, say: Say,
+) -> Made:  # fmt: skip
     """Make a local version of what answers a clinic's task; registered with its evidence where a tier passes.
+
+    ``steps``: T2's length, else its recipe's.
 
     Raises RecipeNone, NoBinding, MetricUnknown, CohortSmall, NothingPasses, MlflowAway, EngineAway,
     TrainerDied.
@@ -86,7 +89,7 @@ def finetune(
     shutil.rmtree(folder, ignore_errors=True)
     try:
         listed = prepare(settings, db, clinic, cohort, verify_package(parent), folder)
-        request = _request(settings, parent, active.digest, policy, cohort, listed, tiers)
+        request = _request(settings, parent, active.digest, policy, cohort, listed, tiers, steps)
         (folder / "request.json").write_text(json.dumps(request, indent=1) + "\n", encoding="utf-8")
         train(settings, folder, say)
     finally:
@@ -182,7 +185,7 @@ def record(
 
 def _request(
     settings: Settings, parent: Path, digest: str, policy: Policy, cohort: Cohort,
-    listed: Sequence[Mapping[str, str]], tiers: Sequence[str],
+    listed: Sequence[Mapping[str, str]], tiers: Sequence[str], steps: int | None,
 ) -> dict[str, Any]:  # fmt: skip
     margins = {k: v for k, v in asdict(policy).items() if k not in ("set_by", "reason", "set_at")}
     card = {
@@ -193,12 +196,13 @@ def _request(
         "replay": "six generated heads, two thirds of each batch",
         "global_set": "ten generated heads, which are no people",
     }
+    recipe = {"seed": SEED} | ({"steps": steps} if steps else {})
     params = {
-        "parent": digest, "cohort": cohort.digest, "tiers": " ".join(tiers), "seed": SEED,
+        "parent": digest, "cohort": cohort.digest, "tiers": " ".join(tiers), **recipe,
         "people_train": cohort.people(cohorts.TRAIN), "people_evaluation": cohort.people(cohorts.EVALUATION),
     }  # fmt: skip
     return {
         "active": str(parent.absolute()), "studies": list(listed), "policy": margins, "tiers": list(tiers),
-        "card": card, "threads": settings.threads, "seed": SEED, "mlflow": settings.mlflow_uri(),
+        "card": card, "threads": settings.threads, "recipe": recipe, "mlflow": settings.mlflow_uri(),
         "run": f"finetune-{cohort.digest[7:19]}", "params": params,
     }  # fmt: skip

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from registry.canonical import sha256_digest
 from serving.engine.brain_extraction import brain_of
 from serving.engine.grids import shrink, spacing_of, turn_of
 from serving.engine.ms_lesion import already_stripped, directions_of, lesion_chance, parts_of, seen, segment
-from serving.engine.outcome import Mask, Net, Parameters
+from serving.engine.outcome import Array, Mask, Net, Parameters
 from serving.engine.package import OpenPackage
 from serving.engine.predictor import OpenVinoNet
 from serving.imaging.volume import Volume, load_volume
@@ -39,6 +41,21 @@ class Study:
     def read(self) -> tuple[Volume, Mask]:
         """The volume and the corrected mask on its grid [I,J,K]."""
         return load_volume(self.folder), np.load(self.folder / TRUTH, allow_pickle=False) > 0
+
+
+class Remembered:
+    """A net that answers the same input once: the stage that every tier shares, asked about every person again."""
+
+    def __init__(self, net: Net) -> None:
+        self._net, self._said, self._lock = net, dict[str, Array](), Lock()
+
+    def __call__(self, x: Array) -> Array:
+        """Logits of ``x``; two threads may ask."""
+        key = f"{x.shape} {sha256_digest(np.ascontiguousarray(x).tobytes())}"
+        with self._lock:
+            if key not in self._said:
+                self._said[key] = self._net(x)
+            return self._said[key]
 
 
 def nets_of(content: OpenPackage, threads: int) -> dict[str, Net]:

@@ -32,6 +32,7 @@ from serving.training.curves import Curve, open_curve
 from serving.training.finetune_cases import (
     EVALUATION,
     TRAIN,
+    Remembered,
     Study,
     labelled,
     nets_of,
@@ -47,7 +48,7 @@ T1, T2 = "T1", "T2"
 TIERS = (T1, T2)
 # Stricter than the gate's own margin: what was learned before must stay, head by head on average.
 GLOBAL_LOSS_MAX = 0.01
-STAGE = "lesion"
+BRAIN, STAGE = "brain", "lesion"
 Say = Callable[[str], None]
 
 
@@ -98,6 +99,7 @@ class Trial:
         self._content, self._threads, self._folder = content, threads, folder
         self._parameters = content.package.model["parameters"]
         self._nets = nets_of(content, threads)
+        self._nets[BRAIN] = Remembered(self._nets[BRAIN])
         with ThreadPoolExecutor(threads) as pool:  # heads are drawn on one core each, beside the networks
             heads, replay = (pool.submit(_drawn, kind) for kind in (scenes.GLOBAL, scenes.REPLAY))
             self._train = [
@@ -110,6 +112,8 @@ class Trial:
     def scores(self, content: OpenPackage) -> Scores:
         """Served answers of a package on the people who judge, and on the generated heads."""
         nets, parameters = nets_of(content, self._threads), content.package.model["parameters"]
+        if content.openvino(BRAIN) == self._content.openvino(BRAIN):
+            nets[BRAIN] = self._nets[BRAIN]
         return Scores(
             score_studies(self._judges, nets, parameters), score_heads(self._heads, nets[STAGE], parameters)
         )
@@ -148,7 +152,7 @@ class Trial:
         }
         about.pop("parity", None)
         stages = {stage: self._content.weights(stage) for stage in model["stages"]} | {STAGE: weights}
-        made = write_package(self._folder / f"{PACKAGE}-{tier}", model, about, stages)
+        made = write_package(self._folder / f"{PACKAGE}-{tier}", model, about, stages, parent=self._content)
         return read_package(made.path)
 
 
@@ -168,7 +172,7 @@ def run(folder: Path, say: Say = lambda _: None, recipe: Recipe | None = None) -
         active = trial.scores(content)
         say(f"active: {_line(active)}")
         for tier in request["tiers"]:
-            weights, facts = trial.weights(tier, recipe or Recipe(seed=int(request["seed"])), curve)
+            weights, facts = trial.weights(tier, recipe or Recipe(**request["recipe"]), curve)
             try:
                 made = trial.package(weights, {"tier": tier, **facts}, request["card"])
             except PackageParity as error:  # what answers differently on two runtimes is no candidate

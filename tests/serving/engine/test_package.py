@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save
 
 from registry.canonical import canonical_json, sha256_digest
-from serving.engine import contents, errors, package, signature
+from serving.engine import contents, errors, package, predictor, signature
 from serving.engine.contents import Limits
 from serving.engine.package import default_package, read_package, seal, verify_package, write_package
 from tests.serving.engine.toy import toy_model, toy_weights
@@ -46,6 +46,27 @@ def test_the_digest_is_the_sha256_of_the_canonical_manifest(packed: Path) -> Non
 def test_the_same_numbers_give_the_same_weights_file(packed: Path, tmp_path: Path) -> None:
     again = write_package(tmp_path / "again", toy_model(), {"card": "a toy"}, {"brain": toy_weights()})
     assert (again.path / "brain.safetensors").read_bytes() == (packed / "brain.safetensors").read_bytes()
+
+
+def test_a_stage_of_the_parent_is_taken_over_and_no_other(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: a stage is taken over by its name alone, and answers with the weights of another version."""
+    parent, stages = read_package(packed), list[str]()
+    convert = predictor.convert
+
+    def counted(stage: str, *rest: Any) -> Any:
+        stages.append(stage)
+        return convert(stage, *rest)
+
+    monkeypatch.setattr(predictor, "convert", counted)
+    same = write_package(tmp_path / "same", toy_model(), {}, {"brain": toy_weights()}, parent=parent)
+    assert not stages and read_package(same.path).openvino("brain") == parent.openvino("brain")
+    assert same.card["parity"] == parent.package.card["parity"]
+    other = write_package(tmp_path / "other", toy_model(), {}, {"brain": toy_weights(1)}, parent=parent)
+    assert stages == ["brain"] and read_package(other.path).openvino("brain") != parent.openvino("brain")
+    write_package(tmp_path / "noise", toy_model(), {}, {"brain": toy_weights()}, golden_seed=2, parent=parent)
+    assert len(stages) == 2
 
 
 @pytest.mark.parametrize(

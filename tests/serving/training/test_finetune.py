@@ -133,9 +133,9 @@ class Clinic:
             )
         )
 
-    def cure(self, *tiers: str) -> finetune.Made:
+    def cure(self, *tiers: str, steps: int | None = None) -> finetune.Made:
         return finetune.finetune(
-            self.settings, self.db, "north", TASK, tiers or finetune.TIERS, by="bert", say=print
+            self.settings, self.db, "north", TASK, tiers or finetune.TIERS, steps, by="bert", say=print
         )
 
 
@@ -274,11 +274,13 @@ def test_a_trainer_that_dies_leaves_the_cohort_and_no_images(
 ) -> None:
     def die(_: Any, folder: Path, say: Any) -> None:
         assert list((folder / "studies").iterdir())
+        request = json.loads((folder / "request.json").read_text())
+        assert request["recipe"] == {"seed": 1, "steps": 20} and request["params"]["steps"] == 20
         raise TrainerDied
 
     monkeypatch.setattr(finetune, "train", die)
     with pytest.raises(TrainerDied):
-        clinic.cure()
+        clinic.cure(steps=20)
     assert counted(world) == [(2, 0, 0, 1)]
     assert not list((clinic.settings.root / "finetune").rglob("studies"))
 
