@@ -194,7 +194,7 @@ def _note(one: _Open, row: Row, step: Step, reading: tuple[float, str]) -> None:
     )  # fmt: skip
     if step.drift:
         one.drifts.append((one.its.epoch, step.drift, row.binding))
-    if step.arrival:
+    if step.arrival and not groups.was_unsaid(step.arrival.changed):
         one.arrivals.append((one.its.epoch, step.arrival, row.binding))
     one.again += flagged_before and step.outcome == "ranked" and one.its.statistic >= one.its.threshold
 

@@ -1,6 +1,6 @@
 """Scanner groups: which machine, release, coil and protocol made a study, read from its acquisition profile."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 PARTS: Final = ("vendor", "model", "software_major", "field_t", "coil", "protocol")
@@ -50,6 +50,18 @@ def changed(new: Mapping[str, str], known: Iterable[Mapping[str, str]]) -> dict[
 def is_protocol(change: Iterable[str]) -> bool:
     """Whether what changed is the protocol alone: the same machine was set otherwise."""
     return {*change} <= {"protocol", *SETTINGS} and bool({*change})
+
+
+def was_unsaid(change: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the machine is a known one, and all else that differs is what its header did not say before.
+
+    Nobody saw that change. A table of the past has no protocol: the first study after it would be flagged every time.
+    """
+    return (
+        bool(change)
+        and not {"vendor", "model"} & {*change}
+        and all(old == UNKNOWN for old, _ in change.values())
+    )
 
 
 def machine(its: Mapping[str, str]) -> str:

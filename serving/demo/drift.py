@@ -11,8 +11,13 @@ from serving.demo.stage import Stage
 
 CLINIC: Final = "west"
 TASK: Final = "ms-lesion"
-# The scanner that west has had since the replacement; simulated, and the file says so.
-CAST: Final = {"ae": "WEST_MR", "vendor": "Philips", "model": "Ingenia", "software": "5.7 (simulated)"}
+# The scanner that west has had since the replacement; the file says that it is simulated, as the past's rows do.
+CAST: Final = {
+    "ae": "WEST_MR",
+    "vendor": "Philips",
+    "model": "Ingenia (simulated)",
+    "software": "5.7 (simulated)",
+}
 
 
 def measure(stage: Stage, head: Path) -> subprocess.Popen[bytes]:
