@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,22 @@ def test_a_package_has_a_readme_with_its_line_and_its_reasons(package: str) -> N
     assert len(readme.read_text().splitlines()) <= 120
     for heading in ("Straight line", "Why it is so"):
         assert re.search(rf"^#+ .*{heading}", readme.read_text(), re.MULTILINE | re.IGNORECASE), heading
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+def test_a_document_has_each_heading_once_and_whole_tables(path: Path) -> None:
+    """A half of a README once stood in it twice, in the middle of a row, and nothing noticed."""
+    lines = re.sub(r"```.*?```", "", text(path), flags=re.DOTALL).splitlines()
+    headings = [line for line in lines if line.startswith("#")]
+    if path.name != "CHANGELOG.md":  # its headings are those of every version
+        assert len(headings) == len({*headings})
+    for above, row in pairwise(lines):
+        if above.startswith("|") and row.startswith("|"):
+            assert _cells(above) == _cells(row), row
+
+
+def _cells(row: str) -> int:
+    return len(re.sub(r"`[^`]*`|\\\|", "", row).split("|"))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.as_posix())
