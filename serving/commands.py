@@ -79,13 +79,14 @@ def _find(prefix: str) -> tuple["Database", UUID, UUID, int, str]:
 @study.command("show")
 def study_show(study_id: str, as_json: AsJson = False) -> None:
     """Show where one study stands and what was found."""
-    from serving.results import results_store
+    from serving.results import outbox_store, results_store
     from serving.studies import studies_store
 
     db, clinic_id, its_id, revision, state = _find(study_id)
     with db.tenant(clinic_id) as conn:
         documents = results_store.findings(conn, clinic_id, its_id)
         trace = studies_store.steps(conn, clinic_id, its_id)
+        objects = outbox_store.counts(conn, clinic_id, its_id)
     times = {step: at for at, _, step, _ in trace}
     arrived, delivered = times.get("complete"), times.get("delivered")
     seconds = (delivered - arrived).total_seconds() if arrived and delivered else None
@@ -98,14 +99,21 @@ def study_show(study_id: str, as_json: AsJson = False) -> None:
                     "state": state,
                     "findings": documents,
                     "receive_to_delivered_s": seconds,
+                    "objects": objects,
                 },
                 default=str,
             )
         )
         return
-    show(
-        [{"study_id": its_id, "revision": revision, "state": state, "to delivered s": seconds}], as_json=False
-    )
+    sent = ", ".join(f"{count} {name}" for name, count in objects.items()) or "-"
+    line = {
+        "study_id": its_id,
+        "revision": revision,
+        "state": state,
+        "objects": sent,
+        "to delivered s": seconds,
+    }
+    show([line], as_json=False)
     rows = [
         {
             "task": d["task"], "version": f"{d['model']['name']} {d['model']['version']}",

@@ -45,6 +45,7 @@ CLINIC = (
     Measure("radfleet_outbox_waiting", "Objects that wait for their destination", ("clinic",)),
     Measure("radfleet_outbox_failed", "Objects that no more tries will deliver", ("clinic",)),
     Measure("radfleet_outbox_oldest_age_seconds", "Age of the object that waits longest", ("clinic",)),
+    Measure("radfleet_outbox_superseded_24h", "Objects of a day that a newer answer spared an archive", ("clinic",)),
     Measure("radfleet_deliveries_24h", "Objects delivered within 24 hours", ("clinic",)),
     Measure("radfleet_identity_mismatches_total",
             "Attempts whose loader read another version than their binding names", ("clinic",), "counter"),

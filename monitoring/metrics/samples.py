@@ -39,6 +39,8 @@ def _clinics(rows: Sequence[Row]) -> Iterator[Sample]:
         yield "radfleet_outbox_waiting", its, row["undelivered"]
         yield "radfleet_outbox_failed", its, row["delivery_failed"]
         yield "radfleet_outbox_oldest_age_seconds", its, row["undelivered_s"] or 0
+        if row["superseded_24h"]:  # rare: no clinic has a series for it every day
+            yield "radfleet_outbox_superseded_24h", its, row["superseded_24h"]
         yield "radfleet_deliveries_24h", its, row["delivered_24h"]
         yield "radfleet_identity_mismatches_total", its, row["mismatches"]
         yield "radfleet_answers_misbound_24h", its, row["misbound_24h"]

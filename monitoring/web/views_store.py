@@ -91,7 +91,7 @@ def studies(
 
 STUDY = """
 select clinic_id, clinic, study_id, revision, state, lane, code, first_at, last_at, finished_at, instances,
-  delivered, to_deliver
+  delivered, to_deliver, superseded
 from serving.study_v where study_id = %(study_id)s"""
 # What was found is left out here, and not by a page, while the study is still to be read blind.
 ANSWERS = """
@@ -105,7 +105,7 @@ where a.study_id = %(study_id)s order by a.revision desc, a.task limit 20"""
 STEPS = """
 select revision, at, step, detail from serving.step_v where study_id = %(study_id)s order by seq limit 500"""
 DELIVERIES = """
-select destination, way, object, state, tries, last_code, next_at, finished_at from serving.delivery_v
+select destination, way, object, revision, state, tries, last_code, next_at, finished_at from serving.delivery_v
 where study_id = %(study_id)s order by id limit 200"""
 
 

@@ -87,14 +87,14 @@ def loop(settings: Settings, db: Database, stop: Callable[[], bool]) -> None:
 
 
 def sweep(db: Database) -> None:
-    """Place holds that verdicts ask for, return expired leases, fail what waits for a disabled destination."""
+    """Place holds that verdicts ask for, return expired leases, end what is replaced or whose destination is off."""
     with db.system() as conn:
         if held := holds_store.obey(conn):
             log().warning("held", count=held)
     with db.system() as conn:
-        returned, failed = store.reap(conn), store.expire(conn)
-    if returned or failed:
-        log().info("outbox swept", count=returned, state=f"failed={failed}")
+        returned, superseded, failed = store.reap(conn), store.sweep_superseded(conn), store.expire(conn)
+    if returned or superseded or failed:
+        log().info("outbox swept", count=returned, state=f"failed={failed} superseded={superseded}")
 
 
 def _send_until(
@@ -186,7 +186,10 @@ def _end(db: Database, parcel: store.Parcel, state: str, error: RadfleetError | 
         with db.system() as conn:
             store.finish(conn, parcel, state, code)
     except Fenced:
-        # Another sender has the row by now; what it sends carries the same UID.
+        # Another sender has the row by now, and what it sends carries the same UID; or it was given up as replaced.
+        if error is None:
+            with db.system() as conn:
+                store.send_last(conn, parcel)
         return
     log().info("delivery", clinic=str(parcel.clinic_id), study_id=str(parcel.study_id), kind=parcel.object_kind,
                state=state, attempt=parcel.tries, code=error.code if error else None)  # fmt: skip

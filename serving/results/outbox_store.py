@@ -1,7 +1,8 @@
 """SQL of the outbox: claim under a lease and a fence, mark, give back, reap, expire.
 
 Delivery is at least once and harmless when repeated, because UIDs are derived. One row is one object for
-one destination, with its own attempts: a batch is never "complete" when one of it failed.
+one destination, with its own attempts: a batch is never "complete" when one of it failed. An answer that a newer
+one replaced is not sent any more, and the newer one waits while an older one is on its way.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from psycopg.rows import class_row
 from registry.core.db import Conn
 from registry.core.queue_store import Fenced
 from registry.core.settings import LIMITS
+from serving.studies.errors import Superseded
 
 FIRST_WAIT_S = 5
 LONGEST_WAIT_S = 3600
@@ -50,17 +52,33 @@ _HELD = """(
   or registry.is_silent(o.clinic_id, (select j.payload ->> 'task' from registry.job j
     where j.clinic_id = o.clinic_id and j.id = o.job_id)))"""
 
+# A newer revision of the study was answered by the same task.
+_REPLACED = """exists (select from registry.job j
+  join serving.result n on n.clinic_id = j.clinic_id and n.study_id = j.study_id and n.task = j.payload ->> 'task'
+    and n.revision > j.revision
+  where j.clinic_id = o.clinic_id and j.id = o.job_id)"""
+
+# A sender has an object of an older answer in hand, perhaps on the wire: what is newer must not overtake it.
+_BEHIND = """exists (select from serving.outbox e
+  join registry.job k on k.clinic_id = e.clinic_id and k.id = e.job_id
+  join registry.job j on j.clinic_id = o.clinic_id and j.id = o.job_id
+  where e.state = 'leased' and e.clinic_id = o.clinic_id and e.study_id = o.study_id
+    and e.destination_id = o.destination_id and k.revision < j.revision
+    and k.payload ->> 'task' = j.payload ->> 'task')"""
+
+_MAY_GO = f"not {_HELD} and not {_REPLACED} and not {_BEHIND}"
+
 # First the destination that has waited longest and is not resting, then what waits for it, in the order written:
 # a report refers to its segmentation, so that one goes first. The attempt is counted here: a crash counts too.
 CLAIM = f"""
 with first as (
   select o.clinic_id, o.destination_id from serving.outbox o
     join serving.destination d on d.clinic_id = o.clinic_id and d.id = o.destination_id and d.active
-  where o.state = 'ready' and o.next_at <= now() and o.destination_id <> all(%(resting)s::uuid[]) and not {_HELD}
+  where o.state = 'ready' and o.next_at <= now() and o.destination_id <> all(%(resting)s::uuid[]) and {_MAY_GO}
   order by o.next_at, o.id limit 1),
 candidate as (
   select o.id from serving.outbox o join first f on f.clinic_id = o.clinic_id and f.destination_id = o.destination_id
-  where o.state = 'ready' and o.next_at <= now() and not {_HELD}
+  where o.state = 'ready' and o.next_at <= now() and {_MAY_GO}
   order by o.id limit %(batch)s for update of o skip locked)
 update serving.outbox o set state = 'leased', owner = %(owner)s, fence = nextval('registry.fence_seq'),
   tries = o.tries + 1, lease_until = now() + make_interval(secs => %(lease_s)s)
@@ -82,11 +100,12 @@ def claim(
 
 PROCEED = f"""
 update serving.outbox o set lease_until = now() + make_interval(secs => %(lease_s)s)
-where o.id = %(id)s and o.fence = %(fence)s and o.state = 'leased' and not {_HELD} returning 1"""  # noqa: S608
+where o.id = %(id)s and o.fence = %(fence)s and o.state = 'leased' and not {_HELD} and not {_REPLACED}
+returning 1"""  # noqa: S608
 
 
 def proceed(conn: Conn, parcel: Parcel, lease_s: float = LIMITS.lease_s) -> bool:
-    """Extend the lease just before sending; False when a hold was placed or the lease was lost meanwhile."""
+    """Extend the lease just before sending; False when held, replaced or not ours any more."""
     values = {"id": parcel.id, "fence": parcel.fence, "lease_s": lease_s}
     return conn.execute(PROCEED, values).fetchone() is not None
 
@@ -100,23 +119,30 @@ LOCK_JOB = "select pg_advisory_xact_lock(hashtext('serving.outbox'), (%(job_id)s
 
 TRACE = """
 insert into serving.step(clinic_id, study_id, revision, step, detail)
-select j.clinic_id, j.study_id, j.revision, case when s.failed > 0 then 'delivery_failed' else 'delivered' end,
+select j.clinic_id, j.study_id, j.revision,
+  case when s.superseded > 0 then 'delivery_superseded' when s.failed > 0 then 'delivery_failed' else 'delivered' end,
   jsonb_build_object('delivered', s.delivered, 'failed', s.failed)
+    || case when s.superseded > 0 then jsonb_build_object('superseded', s.superseded) else '{}' end
 from registry.job j, lateral (
   select count(*) filter (where o.state = 'delivered') as delivered,
     count(*) filter (where o.state = 'failed') as failed,
+    count(*) filter (where o.state = 'superseded') as superseded,
     count(*) filter (where o.state in ('ready', 'leased')) as waiting
   from serving.outbox o where o.clinic_id = j.clinic_id and o.job_id = j.id) s
 where j.clinic_id = %(clinic_id)s and j.id = %(job_id)s and s.waiting = 0"""
 
 
 def finish(conn: Conn, parcel: Parcel, state: str, code: str | None = None) -> None:
-    """Mark as ``delivered`` or ``failed``; the last one of a job also writes a step of the trace. Raises Fenced."""
+    """Mark as ``delivered`` or ``failed``; the last one of a job also writes a step of the trace. Raises Fenced.
+
+    What failed and is replaced is ``superseded``: nobody has to mend its delivery.
+    """
     conn.execute(LOCK_JOB, {"job_id": parcel.job_id})
     values = {"id": parcel.id, "fence": parcel.fence, "state": state, "code": code}
     if conn.execute(FINISH, values).fetchone() is None:
         raise Fenced("the lease of this delivery is no longer ours")
-    conn.execute(TRACE, {"clinic_id": parcel.clinic_id, "job_id": parcel.job_id})
+    if state == "delivered" or not _supersede(conn, parcel.clinic_id, parcel.job_id):
+        conn.execute(TRACE, {"clinic_id": parcel.clinic_id, "job_id": parcel.job_id})
 
 
 # 5 s, doubled with each try up to an hour, and a fifth of it at random so that a crowd does not return as one.
@@ -136,15 +162,89 @@ def retry(
 ) -> str | None:
     """Give the row back for another try, or fail it when it is older than ``hours``.
 
-    Without ``burn`` (a hold) the try does not count. Returns the new state; None when the lease was lost.
+    Without ``burn`` (a hold) the try does not count; what is replaced is ``superseded``. Returns the new state; None
+    when the lease was lost.
     """
     conn.execute(LOCK_JOB, {"job_id": parcel.job_id})
     values = {"id": parcel.id, "fence": parcel.fence, "code": code, "burn": burn, "hours": hours,
               "first_s": FIRST_WAIT_S, "longest_s": LONGEST_WAIT_S}  # fmt: skip
     row = conn.execute(RETRY, values).fetchone()
+    if row is not None and _supersede(conn, parcel.clinic_id, parcel.job_id):
+        return "superseded"
     if row is not None and row[0] == "failed":
         conn.execute(TRACE, {"clinic_id": parcel.clinic_id, "job_id": parcel.job_id})
     return None if row is None else str(row[0])
+
+
+# Rows that somebody is just marking are left to the next look: no claim takes them, whatever state they get.
+SUPERSEDE = f"""
+with old as (
+  select o.id from serving.outbox o where o.state in ('ready', 'failed') and {_REPLACED}
+    and (%(job_id)s::bigint is null or (o.clinic_id = %(clinic_id)s and o.job_id = %(job_id)s))
+  order by o.id limit 1000 for update of o skip locked)
+update serving.outbox o set state = 'superseded', finished_at = now(), last_code = %(code)s
+from old where o.id = old.id returning o.clinic_id, o.job_id"""  # noqa: S608 - joined from constants
+
+
+def _supersede(conn: Conn, clinic_id: UUID | None, job_id: int | None) -> int:
+    values = {"clinic_id": clinic_id, "job_id": job_id, "code": Superseded.code}
+    rows = conn.execute(SUPERSEDE, values).fetchall()
+    for its_clinic, its_job in sorted(set(rows)):
+        conn.execute(TRACE, {"clinic_id": its_clinic, "job_id": its_job})
+    return len(rows)
+
+
+OLDER = f"""
+select distinct o.job_id from serving.outbox o
+where o.clinic_id = %(clinic_id)s and o.study_id = %(study_id)s and o.state in ('ready', 'failed') and {_REPLACED}
+order by 1"""  # noqa: S608 - joined from constants of this module only
+
+
+def supersede(conn: Conn, clinic_id: UUID, study_id: UUID) -> int:
+    """Give up what was not delivered of replaced answers to a study, in the transaction that stores the new one.
+
+    What a sender has in hand is left to it: its next ``proceed`` is refused. Returns how many were given up.
+    """
+    values = {"clinic_id": clinic_id, "study_id": study_id}
+    count = 0
+    for (job_id,) in conn.execute(OLDER, values).fetchall():
+        conn.execute(LOCK_JOB, {"job_id": job_id})
+        count += _supersede(conn, clinic_id, job_id)
+    return count
+
+
+def sweep_superseded(conn: Conn) -> int:
+    """Give up what came back from a sender after its answer had been replaced; for the system role."""
+    return _supersede(conn, None, None)
+
+
+LAST = f"""
+update serving.outbox o set state = 'ready', next_at = now(), finished_at = null
+from registry.job k, registry.job j
+where k.clinic_id = %(clinic_id)s and k.id = %(job_id)s and j.clinic_id = k.clinic_id and j.study_id = k.study_id
+  and j.payload ->> 'task' = k.payload ->> 'task' and j.revision > k.revision
+  and o.clinic_id = j.clinic_id and o.job_id = j.id and o.destination_id = %(destination_id)s and o.state = 'delivered'
+  and not {_REPLACED}
+returning o.id"""  # noqa: S608 - joined from constants of this module only
+
+
+def send_last(conn: Conn, parcel: Parcel) -> int:
+    """After ``parcel`` arrived though its lease had run out: send again what is newer, to be the last that arrives.
+
+    Returns how many objects; an archive that has them keeps them, for their UIDs are the same.
+    """
+    its = {"clinic_id": parcel.clinic_id, "job_id": parcel.job_id, "destination_id": parcel.destination_id}
+    return len(conn.execute(LAST, its).fetchall())
+
+
+COUNTS = """
+select state, count(*) from serving.outbox where clinic_id = %(clinic_id)s and study_id = %(study_id)s
+group by 1 order by 1"""
+
+
+def counts(conn: Conn, clinic_id: UUID, study_id: UUID) -> dict[str, int]:
+    """How many objects of a study are in which state of delivery."""
+    return dict(conn.execute(COUNTS, {"clinic_id": clinic_id, "study_id": study_id}).fetchall())
 
 
 AGAIN = """

@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 
 from registry.core.db import Conn
 from registry.core.queue_store import Job
+from serving.results import outbox_store
 from serving.results.errors import DestinationUnknown
 
 
@@ -65,7 +66,7 @@ def record(conn: Conn, job: Job, outcome: Outcome) -> int:
     """Store the answer, its objects, one outbox row per object and destination, and the feature row.
 
     The caller's transaction also finishes the job under its fence, so all of it happens once or not at all.
-    Returns the number of outbox rows.
+    What archives have not taken of earlier answers is superseded. Returns the number of outbox rows.
     """
     base = {
         "clinic_id": job.clinic_id, "study_id": job.study_id, "revision": job.revision, "job_id": job.id,
@@ -88,6 +89,7 @@ def record(conn: Conn, job: Job, outcome: Outcome) -> int:
         ADD_FEATURE,
         {**base, "profile": Jsonb(dict(outcome.profile)), "values": Jsonb(dict(outcome.features))},
     )
+    outbox_store.supersede(conn, job.clinic_id, job.study_id)
     if waiting:
         conn.execute("select pg_notify('radfleet_outbox', '')")
     return waiting

@@ -278,12 +278,14 @@ class StudyLine:
     instances: int
     delivered: int
     to_deliver: int
+    superseded: int
     first_at: datetime
     finished_at: datetime | None
 
 
 LIST = """
-select clinic, study_id, revision, state, lane, code, instances, delivered, to_deliver, first_at, finished_at
+select clinic, study_id, revision, state, lane, code, instances, delivered, to_deliver, superseded,
+  first_at, finished_at
 from serving.study_v where (%(clinic)s::text is null or clinic = %(clinic)s)
   and (%(state)s::text is null or state = %(state)s)
 order by first_at desc, study_id limit %(limit)s"""

@@ -31,8 +31,12 @@ select count(*), count(distinct (clinic_id, study_id, revision, task)),
 UNANSWERED = """
 select count(*) from serving.study s where not exists (select 1 from serving.result r
   where r.clinic_id = s.clinic_id and r.study_id = s.id and r.revision = s.revision)"""
+# What was not sent any more is in order where a newer answer to the same study is there, and nowhere else.
 SENT = """
-select r."SOPInstanceUID", o.state from serving.outbox o
+select r."SOPInstanceUID", case when o.state = 'superseded' and exists (
+    select from serving.result a join serving.result n
+    on n.clinic_id = a.clinic_id and n.study_id = a.study_id and n.task = a.task and n.revision > a.revision
+    where a.clinic_id = r.clinic_id and a.id = r.result_id) then 'replaced' else o.state end from serving.outbox o
 join serving.result_object r on r.clinic_id = o.clinic_id and r.id = o.result_object_id"""
 
 
@@ -120,6 +124,8 @@ def _results(settings: Settings, pacs: Path, verdict: Verdict) -> None:
         received[uid][hashlib.sha256(path.read_bytes()).hexdigest()] += 1
     sent = dict(ask(settings, SENT))
     for uid, state in sent.items():
+        if state == "replaced":
+            continue
         if state != "delivered":
             verdict.stuck.append(f"a result object is {state}")
         elif uid not in received:

@@ -1,14 +1,16 @@
-"""One clinic with one result object waiting for its destinations, arranged as the superuser."""
+"""One clinic with result objects waiting for its destinations, arranged as the superuser."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from serving.results import outbox_store
 from tests.kit.db import FreshDb
 
+TASK = "ms-lesion"
 DIGEST = "sha256:" + "ab" * 32
 
 
@@ -45,18 +47,40 @@ def arrange(fresh: FreshDb, slug: str = "north") -> Arranged:
         )  # fmt: skip
         job = _id(
             conn,
-            "insert into registry.job(clinic_id, kind, dedup_key, study_id, revision, state) "
-            "values (%s, 'infer', 'one', %s, 1, 'done') returning id",
-            clinic, study,
+            "insert into registry.job(clinic_id, kind, dedup_key, study_id, revision, state, payload) "
+            "values (%s, 'infer', 'one', %s, 1, 'done', %s) returning id",
+            clinic, study, Jsonb({"task": TASK}),
         )  # fmt: skip
-        result = _id(
-            conn,
-            "insert into serving.result(clinic_id, study_id, revision, task, job_id, fence, binding_scope, "
-            "binding_seq, digest, scanner_id, findings) "
-            "values (%s, %s, 1, 'ms-lesion', %s, 1, '*', 1, %s, %s, %s) returning id",
-            clinic, study, job, DIGEST, scanner, Jsonb({}),
-        )  # fmt: skip
+        result = _result(conn, clinic, study, 1, job, scanner)
     return Arranged(clinic, study, job, result, scanner)
+
+
+def later(fresh: FreshDb, its: Arranged, revision: int = 2, task: str = TASK) -> Arranged:
+    """A later answer to the same study, stored as the worker does: what was not delivered before is superseded."""
+    with fresh.connect() as conn:
+        job = _id(
+            conn,
+            "insert into registry.job(clinic_id, kind, dedup_key, study_id, revision, state, payload) "
+            "values (%s, 'infer', %s, %s, %s, 'done', %s) returning id",
+            its.clinic_id, f"{revision}{task}", its.study_id, revision, Jsonb({"task": task}),
+        )  # fmt: skip
+    with fresh.database.tenant(its.clinic_id) as conn:
+        result = _result(conn, its.clinic_id, its.study_id, revision, job, its.scanner_id, task)
+        outbox_store.supersede(conn, its.clinic_id, its.study_id)
+    return replace(its, job_id=job, result_id=result)
+
+
+def _result(
+    conn: Any, clinic: UUID, study: UUID, revision: int, job: int, scanner: UUID, task: str = TASK
+) -> UUID:
+    made: UUID = _id(
+        conn,
+        "insert into serving.result(clinic_id, study_id, revision, task, job_id, fence, binding_scope, "
+        "binding_seq, digest, scanner_id, findings) "
+        "values (%s, %s, %s, %s, %s, 1, '*', 1, %s, %s, %s) returning id",
+        clinic, study, revision, task, job, DIGEST, scanner, Jsonb({}),
+    )  # fmt: skip
+    return made
 
 
 def destination(
@@ -75,7 +99,7 @@ def destination(
 
 def enqueue(fresh: FreshDb, its: Arranged, kind: str, data: bytes, *destinations: UUID) -> list[int]:
     """Store ``data`` as a result object of ``kind`` and one outbox row a destination; returns the rows' ids."""
-    path = Path(str(its.clinic_id)) / f"{kind}.dcm"
+    path = Path(str(its.clinic_id)) / f"{its.job_id}-{kind}.dcm"
     full = fresh.settings.store_dir / path
     full.parent.mkdir(parents=True, exist_ok=True)
     full.write_bytes(data)

@@ -120,7 +120,7 @@ def _answers(world: World, clinic: UUID, study: UUID, job: int) -> None:
         "insert into serving.result_object(clinic_id, result_id, kind, path, size, sha256)"
         " values (%s, %s, 'seg', %s, 1, sha256('x')) returning id", clinic, result, CANARY,
     )  # fmt: skip
-    for n, state in enumerate(("ready", "failed", "delivered")):
+    for n, state in enumerate(("ready", "failed", "delivered", "superseded")):
         ((where,),) = world.sql(
             "insert into serving.destination(clinic_id, name, kind, url)"
             " values (%s, %s, 'stow', 'http://x') returning id",
@@ -129,7 +129,8 @@ def _answers(world: World, clinic: UUID, study: UUID, job: int) -> None:
         world.sql(
             "insert into serving.outbox(clinic_id, job_id, result_object_id, destination_id, study_id, digest, state,"
             " created_at, finished_at) values (%s, %s, %s, %s, %s, %s, %s, now() - interval '100 s',"
-            " case when %s = 'delivered' then now() end)", clinic, job, thing, where, study, DIGEST_B, state, state,
+            " case when %s in ('delivered', 'superseded') then now() end)",
+            clinic, job, thing, where, study, DIGEST_B, state, state,
         )  # fmt: skip
 
 
@@ -146,6 +147,7 @@ def test_a_clinic_in_every_trouble(busy: tuple[World, UUID]) -> None:
         ("radfleet_studies_stuck", (*north.items(),)): 1,
         ("radfleet_outbox_waiting", (*north.items(),)): 1,
         ("radfleet_outbox_failed", (*north.items(),)): 1,
+        ("radfleet_outbox_superseded_24h", (*north.items(),)): 1,
         ("radfleet_deliveries_24h", (*north.items(),)): 1,
         ("radfleet_identity_mismatches_total", (*north.items(),)): 1,
         ("radfleet_answers_misbound_24h", (*north.items(),)): 1,

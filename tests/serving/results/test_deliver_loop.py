@@ -3,14 +3,13 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 import numpy as np
 import psycopg
 import pytest
-from pynetdicom import AE, evt
 
 from registry.core.queue_store import Fenced
 from serving.results import deliver_loop, outbox_store, preview, results_store, seg, source
@@ -18,6 +17,7 @@ from serving.results.deliver_loop import Breaker, sweep, turn
 from serving.results.errors import DestinationUnknown
 from tests.kit import outbox as kit
 from tests.kit import sources
+from tests.kit.archive import Archive
 from tests.kit.db import FreshDb, free_port
 
 
@@ -32,29 +32,6 @@ def files() -> dict[str, bytes]:
         "seg": seg.build(sources.answer(), volume, mask, sources.LABELS, origin).data,
         "preview": preview.build(sources.answer(), volume, mask, mask, origin, {"findings": []}).data,
     }
-
-
-class Archive:
-    """A C-STORE receiver whose answers are a list that runs out into success."""
-
-    def __init__(self) -> None:
-        self.answers: list[int] = []
-        self.received: list[str] = []
-        self.before: Callable[[], None] = lambda: None
-        entity = AE(ae_title="PACS")
-        for sop_class in ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.7"):
-            entity.add_supported_context(sop_class)
-        self.server = entity.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
-        )
-        self.port = self.server.server_address[1]
-
-    def _store(self, event: evt.Event) -> int:
-        self.before()
-        status = self.answers.pop(0) if self.answers else 0
-        if status == 0:
-            self.received.append(str(event.request.AffectedSOPInstanceUID))
-        return status
 
 
 @pytest.fixture
@@ -203,7 +180,7 @@ def test_a_changed_or_missing_file_is_not_sent(
     (row,) = kit.enqueue(
         fresh_db, its, "seg", files["seg"], kit.destination(fresh_db, its, "near", archive.port)
     )
-    (path,) = Path(fresh_db.settings.store_dir).rglob("seg.dcm")
+    (path,) = Path(fresh_db.settings.store_dir).rglob("*seg.dcm")
     path.write_bytes(files["seg"] + b"x")
     assert once(fresh_db) == 1
     assert kit.rows(fresh_db)[row][0] == "failed"
