@@ -74,8 +74,9 @@ def sparks(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, list[float]]:
 STUDIES = """
 select s.clinic, s.study_id, s.revision, s.state, s.lane, s.code, s.first_at, s.last_at, s.finished_at,
   s.instances, s.delivered,
-  s.to_deliver, (select array_agg(a.model order by a.task) from serving.answer_v a
-    where a.clinic_id = s.clinic_id and a.study_id = s.study_id and a.revision = s.revision) as models
+  s.to_deliver, (select array_agg(a.model order by a.task) from (select distinct on (b.task) b.task, b.model
+    from serving.answer_v b where b.clinic_id = s.clinic_id and b.study_id = s.study_id
+    order by b.task, b.revision desc) a) as models
 from serving.study_v s
 where (%(clinic)s::text is null or s.clinic = %(clinic)s) and (%(state)s::text is null or s.state = %(state)s)
   and (%(before)s::timestamptz is null or s.first_at < %(before)s)
@@ -97,6 +98,7 @@ from serving.study_v where study_id = %(study_id)s"""
 ANSWERS = """
 select a.task, a.revision, a.digest, a.model, a.binding_scope, a.binding_seq, a.created_at, a.scanner, a.quality,
   a.not_assessed, a.qualification, b.task is not null as blind,
+  a.revision < max(a.revision) over (partition by a.task) as replaced,
   case when b.task is null then a.findings end as findings, case when b.task is null then a.numbers end as numbers,
   case when b.task is null then a.warnings end as warnings, case when b.task is null then a.picture end as picture
 from serving.answer_v a left join monitoring.blind_v b

@@ -46,6 +46,12 @@ class Question:
     trace: Trace
     report_before: Path | None = None
     """The report of an earlier revision, which this answer's replaces."""
+    stands: Callable[[str], bool] = lambda _series: False
+    """Whether an earlier answer was made by this version of all of this series, with its SeriesInstanceUID."""
+
+
+class Unchanged(Exception):
+    """Nothing that this version reads has changed since its earlier answer: not an error, but no new answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,8 @@ def answer(
     """Prepare, infer, measure and write the answer. Raises the named errors of imaging, engine and results.
 
     ``prepare`` makes a saved volume of the question's paths; by default one limited child process.
-    A reply whose digest is not the question's is refused before anything is made of it (promise P6).
+    A reply whose digest is not the question's is refused before anything is made of it (promise P6). Raises
+    Unchanged where the earlier answer stands.
     """
     clock = _Clock(question.trace)
     package = engine.package(question.digest)
@@ -125,6 +132,8 @@ def answer(
     prepared = prepare(question.paths, package.model["accepts"], question.work_dir)
     volume = load_volume(prepared.volume_dir)
     clock.step("volume", shape=list(volume.voxels.shape), series=len(prepared.choices))
+    if question.stands(volume.SeriesInstanceUID):
+        raise Unchanged
     reply = engine.infer(question, prepared.volume_dir)
     if reply.digest != question.digest:
         raise IdentityMismatch("the engine answered with another version than the one bound to this study")

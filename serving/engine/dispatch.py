@@ -26,7 +26,7 @@ from registry.core.queue_store import Fenced, Job
 from registry.core.settings import Settings
 from serving.doors.filestore import Filestore
 from serving.engine import attempts_store
-from serving.engine.answering import Engine, Made, Question, answer
+from serving.engine.answering import Engine, Made, Question, Unchanged, answer
 from serving.results import results_store
 from serving.studies import studies_store
 from serving.studies.errors import Abandoned, Superseded
@@ -74,8 +74,17 @@ class Attempt:
     started_at: datetime
     binding: Binding
     scanner: studies_store.StudyScanner | None
-    paths: tuple[Path, ...]
+    images: tuple[studies_store.Image, ...]
     task: str
+    earlier: tuple[int, str, bytes | None] | None
+    """The latest answer before: its revision, version and ``input_digest``."""
+
+    def stands(self, series: str) -> bool:
+        """Whether the answer before was made by the version bound now, of all that the study has of this series."""
+        if self.earlier is None or self.earlier[2] is None:
+            return False
+        _, version, read = self.earlier
+        return version == self.binding.digest and read == studies_store.input_digest(self.images, series)
 
 
 class Worker:
@@ -108,10 +117,13 @@ class Worker:
         attempt: Attempt | None = None
         try:
             attempt = self._begin(job)
-            outcome = answer(self._engine, self._question(job, attempt, work))
+            outcome = self._made(job, attempt, work)
             if lease.lost.is_set():
                 raise Fenced("the lease ran out while the study was worked on")
-            self._finish(job, attempt, outcome)
+            if outcome is None:
+                self._keep(job, attempt)
+            else:
+                self._finish(job, attempt, outcome)
         except (Fenced, DatabaseAway):
             raise
         except Unavailable as error:
@@ -148,9 +160,16 @@ class Worker:
                 {"task": task, "fence": job.fence, "attempt": job.attempts,
                  "binding_seq": binding.seq, "digest": binding.digest},
             )  # fmt: skip
-            relative = studies_store.instance_paths(conn, job.clinic_id, job.study_id)
-        paths = tuple(self._settings.store_dir / p for p in relative)
-        return Attempt(attempt_id, started_at, binding, scanner, paths, task)
+            images = tuple(studies_store.images(conn, job.clinic_id, job.study_id))
+            earlier = results_store.earlier(conn, job.clinic_id, job.study_id, task, job.revision)
+        return Attempt(attempt_id, started_at, binding, scanner, images, task, earlier)
+
+    def _made(self, job: Job, attempt: Attempt, work: Path) -> Made | None:
+        """The answer; None where the one before stands."""
+        try:
+            return answer(self._engine, self._question(job, attempt, work))
+        except Unchanged:
+            return None
 
     def _question(self, job: Job, attempt: Attempt, work: Path) -> Question:
         with self._db.tenant(job.clinic_id) as conn:
@@ -161,9 +180,10 @@ class Worker:
         return Question(
             clinic_id=job.clinic_id, study_id=job.study_id, revision=job.revision, task=attempt.task, fence=job.fence,
             digest=attempt.binding.digest, binding_seq=attempt.binding.seq, name=name, version=version,
-            created_at=attempt.started_at, paths=attempt.paths, work_dir=work,
+            created_at=attempt.started_at, work_dir=work,
+            paths=[self._settings.store_dir / image.path for image in attempt.images],
             trace=lambda step, detail: self._trace(job, step, detail),
-            report_before=self._settings.store_dir / before if before else None,
+            report_before=self._settings.store_dir / before if before else None, stands=attempt.stands,
         )  # fmt: skip
 
     def _trace(self, job: Job, step: str, detail: dict[str, object]) -> None:
@@ -192,6 +212,7 @@ class Worker:
             task=attempt.task, binding_scope=attempt.binding.scope, binding_seq=attempt.binding.seq,
             digest=attempt.binding.digest, scanner_id=attempt.scanner.id if attempt.scanner else None,
             findings=outcome.findings, objects=tuple(shard), profile=outcome.profile, features=outcome.features,
+            input_sha256=studies_store.input_digest(attempt.images, outcome.volume.SeriesInstanceUID),
         )  # fmt: skip
         with self._db.tenant(job.clinic_id) as conn:
             # First the fence: a zombie must fail before it writes anything (promise P3).
@@ -215,6 +236,23 @@ class Worker:
             )  # fmt: skip
             studies_store.settle(conn, job.clinic_id, job.study_id, job.revision)
         log().info("answered", job_id=job.id, task=attempt.task, digest=outcome.echoed_digest, count=waiting)
+
+    def _keep(self, job: Job, attempt: Attempt) -> None:
+        """End the job without an answer of its own: the one before is still the answer to these images."""
+        assert attempt.earlier is not None
+        revision = attempt.earlier[0]
+        with self._db.tenant(job.clinic_id) as conn:
+            queue_store.finish(conn, job)
+            if not studies_store.lock_revision(conn, job.clinic_id, job.study_id, job.revision):
+                raise Superseded
+            attempts_store.end(conn, job.clinic_id, attempt.id, code=None)
+            studies_store.add_step(
+                conn, job.clinic_id, job.study_id, job.revision, "unchanged",
+                {"task": attempt.task, "why": "What came late changes nothing that this task reads: "
+                 f"its answer of revision {revision} stands and is not sent again."},
+            )  # fmt: skip
+            studies_store.settle(conn, job.clinic_id, job.study_id, job.revision)
+        log().info("unchanged", job_id=job.id, task=attempt.task, revision=revision)
 
     def _reject(self, job: Job, attempt: Attempt | None, error: RadfleetError) -> None:
         with self._db.tenant(job.clinic_id) as conn:

@@ -38,13 +38,15 @@ class Outcome:
     objects: tuple[StoredObject, ...]
     profile: Mapping[str, Any]
     features: Mapping[str, Any]
+    input_sha256: bytes | None = None
+    """``studies_store.input_digest`` of the series that was read."""
 
 
 ADD_RESULT = """
 insert into serving.result(clinic_id, study_id, revision, task, job_id, fence, binding_scope, binding_seq, digest,
-  scanner_id, findings)
+  scanner_id, findings, input_sha256)
 values (%(clinic_id)s, %(study_id)s, %(revision)s, %(task)s, %(job_id)s, %(fence)s, %(scope)s, %(seq)s, %(digest)s,
-  %(scanner_id)s, %(findings)s) returning id"""
+  %(scanner_id)s, %(findings)s, %(input_sha256)s) returning id"""
 
 ADD_OBJECT = """
 insert into serving.result_object(clinic_id, result_id, kind, "SOPInstanceUID", "SOPClassUID", path, size, sha256)
@@ -71,7 +73,7 @@ def record(conn: Conn, job: Job, outcome: Outcome) -> int:
     base = {
         "clinic_id": job.clinic_id, "study_id": job.study_id, "revision": job.revision, "job_id": job.id,
         "fence": job.fence, "task": outcome.task, "scope": outcome.binding_scope, "seq": outcome.binding_seq,
-        "digest": outcome.digest, "scanner_id": outcome.scanner_id,
+        "digest": outcome.digest, "scanner_id": outcome.scanner_id, "input_sha256": outcome.input_sha256,
     }  # fmt: skip
     row = conn.execute(ADD_RESULT, {**base, "findings": Jsonb(dict(outcome.findings))}).fetchone()
     assert row is not None
@@ -106,6 +108,21 @@ def report_before(conn: Conn, clinic_id: UUID, study_id: UUID, task: str, revisi
     values = {"clinic_id": clinic_id, "study_id": study_id, "task": task, "revision": revision}
     row = conn.execute(REPORT_BEFORE, values).fetchone()
     return str(row[0]) if row else None
+
+
+EARLIER = """
+select revision, digest, input_sha256 from serving.result
+where clinic_id = %(clinic_id)s and study_id = %(study_id)s and task = %(task)s and revision < %(revision)s
+order by revision desc limit 1"""
+
+
+def earlier(
+    conn: Conn, clinic_id: UUID, study_id: UUID, task: str, revision: int
+) -> tuple[int, str, bytes | None] | None:
+    """(revision, digest of the version, digest of what it read) of the latest answer before ``revision``."""
+    values = {"clinic_id": clinic_id, "study_id": study_id, "task": task, "revision": revision}
+    row = conn.execute(EARLIER, values).fetchone()
+    return None if row is None else (row[0], row[1], None if row[2] is None else bytes(row[2]))
 
 
 SILENT = "select registry.is_silent(%(clinic_id)s, %(task)s)"

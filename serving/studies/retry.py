@@ -16,7 +16,7 @@ def retry(db: Database, clinic_id: UUID, study_id: UUID, revision: int) -> int:
     NothingToRetry.
     """
     with db.tenant(clinic_id) as conn:
-        if sent := outbox_store.again(conn, clinic_id, study_id, revision):
+        if sent := outbox_store.again(conn, clinic_id, study_id):
             studies_store.add_step(conn, clinic_id, study_id, revision, "sent_again", {"count": sent})
         count = queue_store.requeue(conn, clinic_id, study_id, revision)
         state = "ready" if count else "receiving"

@@ -1,5 +1,6 @@
 """SQL of studies: record what arrived, close what is complete, end what was worked on."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -223,17 +224,38 @@ def add_step(
 
 # Current is the first version that came to this study. One more than a study may have (imaging/limits.py): too many are
 # refused by name there and never cut off here.
-PATHS = """
-select path from (
-  select distinct on ("SOPInstanceUID") path from serving.instance
-  where clinic_id = %(clinic_id)s and study_id = %(study_id)s order by "SOPInstanceUID", version) i
+IMAGES = """
+select path, "SeriesInstanceUID", sha256 from (
+  select distinct on (i."SOPInstanceUID") i.path, s."SeriesInstanceUID", i.sha256 from serving.instance i
+  join serving.series s on s.clinic_id = i.clinic_id and s.id = i.series_id
+  where i.clinic_id = %(clinic_id)s and i.study_id = %(study_id)s order by i."SOPInstanceUID", i.version) i
 order by path limit 20001"""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A current instance of a study: its path relative to the store, its series, the sha256 of what was received."""
+
+    path: str
+    SeriesInstanceUID: str
+    sha256: bytes
+
+
+def images(conn: Conn, clinic_id: UUID, study_id: UUID) -> list[Image]:
+    """The current instances of a study."""
+    with conn.cursor(row_factory=class_row(Image)) as cursor:
+        return cursor.execute(IMAGES, {"clinic_id": clinic_id, "study_id": study_id}).fetchall()
 
 
 def instance_paths(conn: Conn, clinic_id: UUID, study_id: UUID) -> list[Path]:
     """Paths, relative to the store, of the current instances of a study."""
-    rows = conn.execute(PATHS, {"clinic_id": clinic_id, "study_id": study_id}).fetchall()
-    return [Path(row[0]) for row in rows]
+    return [Path(image.path) for image in images(conn, clinic_id, study_id)]
+
+
+def input_digest(found: Sequence[Image], series: str) -> bytes | None:
+    """sha256 over the sha256 of each image of one series, in their order; None where the study has none of it."""
+    its = sorted(bytes(image.sha256) for image in found if image.SeriesInstanceUID == series)
+    return hashlib.sha256(b"".join(its)).digest() if its else None
 
 
 SCANNER = """

@@ -2,6 +2,7 @@
 this process (it thresholds); the served engine is played whole in tests/acceptance."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from registry.bindings_store import Binding
 from registry.core.errors import RadfleetError
 from serving.engine import dispatch
 from serving.engine.answering import Question, Reply
@@ -18,6 +20,7 @@ from serving.imaging.errors import NotAHead
 from serving.imaging.volume import load_volume
 from serving.studies import sweep
 from serving.studies.errors import Abandoned, Superseded
+from serving.studies.studies_store import Image, input_digest
 from tests.kit.world import DIGEST_A, DIGEST_B, World
 
 MODEL = {
@@ -181,8 +184,10 @@ def test_results_made_again_are_the_same_objects(world: World, ready: UUID) -> N
 
 
 def _late(world: World) -> None:
-    """What a late instance does to its study (migration receive)."""
+    """What a late instance does to its study (migration receive), here one of the series that is read."""
     world.sql("update serving.study set revision = 2, state = 'receiving', deadline = now() - interval '1 s'")
+    first = "(select min(path) from serving.instance)"
+    world.sql(f"update serving.instance set sha256 = sha256('late') where path = {first}")
 
 
 def test_what_a_late_instance_overtook_is_neither_begun_nor_delivered(world: World, ready: UUID) -> None:
@@ -216,3 +221,76 @@ def test_the_report_of_a_later_revision_names_the_one_that_it_replaces(world: Wo
     report = dcmread(world.db.settings.store_dir / path)
     (item,) = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
     assert item.ReferencedSOPInstanceUID == first
+    states = (
+        "select j.revision, o.state, count(*) from serving.outbox o join registry.job j on j.id = o.job_id"
+    )
+    assert world.sql(f"{states} group by 1, 2 order by 1") == [(1, "superseded", 3), (2, "ready", 3)]
+
+
+def _late_series(world: World, head: Path, **header: object) -> None:
+    """Another series of the study that is there comes late; its deadline passes."""
+    from serving.demo.head import header as cast_header
+    from serving.doors import folder
+    from serving.imaging.volume import read_nifti
+    from serving.imaging.writer import write_dicom
+
+    ((uid,),) = world.sql('select "StudyInstanceUID" from serving.study')
+    cast = cast_header({"ae": "A", "vendor": "SIEMENS", "model": "Prisma", "software": "E11 x"})
+    scan = world.db.settings.root / "late"
+    write_dicom(read_nifti(head), scan, {**cast, "StudyInstanceUID": uid, **header})
+    folder.submit(world.db.settings, world.db.database, scan, "north")
+    world.sql("update serving.study set deadline = now() - interval '1 s'")
+    assert sweep.close_due(world.db.database) == 1
+
+
+T1 = {"ScanningSequence": ["GR", "IR"], "SequenceVariant": ["SP", "MP"], "EchoTime": 2.3, "RepetitionTime": 2300.0,
+      "InversionTime": 900.0, "FlipAngle": 9.0, "MRAcquisitionType": "3D"}  # fmt: skip
+
+
+def test_a_late_series_that_is_not_read_changes_no_answer(
+    world: World, ready: UUID, tests_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to a FLAIR is not made again for a T1: no inference, no result, nothing to send, a plain sentence."""
+    head = tests_data / "heads" / "study1_FLAIR.nii.gz"
+    monkeypatch.setitem(MODEL["accepts"], "contrast", ["FLAIR", "T2"])
+    assert _worker(world, SmallEngine()).turn()
+    _late_series(world, head, **T1)
+    assert world.sql("select state, revision from serving.study") == [("ready", 2)]
+    assert _worker(world, SmallEngine(lambda: pytest.fail("what did not change was answered again"))).turn()
+    assert _study(world) == ("done", None)
+    assert world.sql("select revision from serving.result") == [(1,)]
+    assert world.sql("select count(*) from serving.feature") == [(1,)]
+    assert world.sql("select distinct state from serving.outbox") == [("ready",)]
+    ((detail,),) = world.sql("select detail from serving.step where step = 'unchanged' and revision = 2")
+    assert detail["why"].startswith(
+        "What came late changes nothing that this task reads: its answer of revision 1"
+    )
+    with world.db.database.monitor() as conn:
+        seen = conn.execute(
+            "select revision, state, digest, waiting, answered_at > last_at from serving.outcome_v"
+        )
+        assert seen.fetchall() == [(2, "done", DIGEST_A, 3, True)]
+
+
+def test_an_answer_stands_for_the_same_images_and_the_same_version_alone() -> None:
+    """Mutants: one that forgets the version, one that takes an answer of which nobody noted what it had read."""
+    images = [Image(f"p{n}", series, bytes([n]) * 32) for n, series in enumerate(("flair", "flair", "t1"))]
+    read = input_digest(images, "flair")
+
+    def stands(
+        earlier: tuple[int, str, bytes | None] | None, its: list[Image], series: str = "flair"
+    ) -> bool:
+        binding = Binding("*", 1, DIGEST_A)
+        now = datetime.now(UTC)
+        return dispatch.Attempt(UUID(int=2), now, binding, None, tuple(its), "ms-lesion", earlier).stands(
+            series
+        )
+
+    late_t1, late_flair = Image("p9", "t1", b"9" * 32), Image("p9", "flair", b"9" * 32)
+    assert stands((1, DIGEST_A, read), images)
+    assert stands((1, DIGEST_A, read), [late_t1, *images])
+    assert not stands((1, DIGEST_A, read), [late_flair, *images]), "it joins the series that was read"
+    assert not stands((1, DIGEST_A, read), images, "t1"), "another series is chosen now"
+    assert not stands((1, DIGEST_B, read), images), "another version is bound now"
+    assert not stands((1, DIGEST_A, None), images, "of which there is none")
+    assert not stands(None, images)

@@ -34,11 +34,11 @@ class File:
 
 def receive(
     world: World, clinic: UUID, sop: str, *, body: str = "", patient: bytes | None = b"p", uid: str = "1.2.3",
-    modality: str = "MR",
+    modality: str = "MR", series: str = "1.2.3.4",
 ) -> studies_store.Receipt:  # fmt: skip
     stored = File(f"{clinic}/{sop}{body}", (sop + body).encode().ljust(32, b"0")[:32])
     with world.db.database.tenant(clinic) as conn:
-        arrived = studies_store.Arrived(Facts(sop, uid, Modality=modality), stored, "test", patient)
+        arrived = studies_store.Arrived(Facts(sop, uid, series, Modality=modality), stored, "test", patient)
         (receipt,) = studies_store.record_instances(conn, [arrived])
     return receipt
 
@@ -273,6 +273,24 @@ def test_what_is_no_mr_image_is_kept_and_opens_no_study_again(world: World, moda
     assert receive(world, clinic, "3", modality="").revision == 2, "an image without a modality may be MR"
     assert receive(world, clinic, "4", modality=modality).revision == 2
     assert _state(world) == [("receiving", 2, None)]
+
+
+def test_what_a_task_read_changes_with_its_series_alone(world: World) -> None:
+    clinic = world.clinic()
+    study = receive(world, clinic, "1").study_id
+
+    def digest(series: str = "1.2.3.4") -> bytes | None:
+        with world.db.database.tenant(clinic) as conn:
+            return studies_store.input_digest(studies_store.images(conn, clinic, study), series)
+
+    first = digest()
+    assert first is not None
+    receive(world, clinic, "1", body="x")
+    receive(world, clinic, "2", series="1.2.3.5")
+    assert digest() == first, "the first version is the one that is read, and another series is another input"
+    assert digest("1.2.3.6") is None
+    receive(world, clinic, "3")
+    assert digest() != first, "an image that joins the series changes it"
 
 
 def test_a_study_that_somebody_holds_does_not_keep_others_open(world: World) -> None:
