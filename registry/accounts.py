@@ -69,13 +69,18 @@ ALLOWED: Mapping[Act, frozenset[Role]] = {
 }
 
 
+def named(name: str | None = None) -> str:
+    """Who asks, with or without an account: ``name``, else RADFLEET_ACTOR, else the user of the operating system."""
+    return name or os.environ.get("RADFLEET_ACTOR") or _os_user()
+
+
 def actor(conn: Conn, act: Act, name: str | None = None) -> str:
     """Who makes this change: ``name``, else RADFLEET_ACTOR, else the user of the operating system.
 
     Once an account exists it must be an active account whose role fits. Needs a system transaction. Raises
     ActorUnknown, RoleUnfit.
     """
-    who = name or os.environ.get("RADFLEET_ACTOR") or _os_user()
+    who = named(name)
     if not accounts_store.any_exists(conn):
         return who
     account = accounts_store.by_name(conn, who) if _NAME.fullmatch(who) else None

@@ -64,18 +64,21 @@ def review_list(
         bool, typer.Option("--withdrawn", help="Show those that count no longer, too.")
     ] = False,
     limit: Limit = ROWS,
+    as_: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """List reviews, the newest first."""
-    from registry import clinics
+    """List reviews, the newest first; who may still have to read a study blind is not shown what others said."""
+    from registry import accounts, clinics
     from serving.reviews import reviews
 
     db = database(settings())
     study_id = _study(db, study, clinic)[1] if study else None
     with db.system() as conn:
         its = clinics.by_slug(conn, clinic).id if clinic else None
-        rows = reviews.page(conn, its, study_id, withdrawn=withdrawn, limit=limit)
+        rows = reviews.page(conn, its, study_id, asks=accounts.named(as_), withdrawn=withdrawn, limit=limit)
     show([_row(row) for row in rows], as_json=as_json, empty="no review yet: radfleet review add")
+    if any(row.hidden for row in rows):
+        talk("hidden: to be read blind; shown to you when you have entered your own reading")
 
 
 @review.command("next")
@@ -210,4 +213,5 @@ def _row(it: "Review") -> dict[str, Any]:
 
 def _line(it: "Review") -> str:
     dice = "no mask" if it.dice is None else f"Dice {it.dice:.3f}"
-    return f"review {it.id} ({it.decision}{', blinded' if it.blinded else ''}, {dice}, {it.clinic} {it.task})"
+    said = "hidden: to be read blind" if it.hidden else f"{it.decision}, {dice}"
+    return f"review {it.id} ({said}{', blinded' if it.blinded else ''}, {it.clinic} {it.task})"

@@ -92,12 +92,8 @@ def add(settings: Settings, db: Database, clinic_id: UUID, study_id: UUID, said:
                 conn, clinic_id, of, kept, decision=said.decision, blinded=said.blinded, reader=said.reader,
                 minutes=said.minutes, note=said.note, scored=scored,
             )  # fmt: skip
-            detail = {
-                "decision": said.decision,
-                "blinded": said.blinded,
-                "task": of.task,
-                "digest": of.digest,
-            }
+            # Not the decision: the trace is open to the next reader, who may still have to read blind.
+            detail = {"blinded": said.blinded, "task": of.task, "digest": of.digest}
             studies_store.add_step(conn, clinic_id, study_id, of.revision, "reviewed", detail)
     except ReviewExists:
         # Only after a refusal: a connection that broke may have committed. What has no row is swept away later.
@@ -258,8 +254,9 @@ def page(
     clinic_id: UUID | None = None,
     study_id: UUID | None = None,
     *,
+    asks: str,
     withdrawn: bool = False,
     limit: int,
 ) -> Sequence[Review]:
-    """Reviews, the newest first; needs a system transaction."""
-    return reviews_store.page(conn, clinic_id, study_id, withdrawn=withdrawn, limit=limit)
+    """Reviews as the reader ``asks`` may see them, the newest first; needs a system transaction."""
+    return reviews_store.page(conn, clinic_id, study_id, asks, withdrawn=withdrawn, limit=limit)

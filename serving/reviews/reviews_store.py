@@ -100,14 +100,17 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """One review as people read it. ``dice`` is None where no mask was given."""
+    """One review as people read it. ``dice`` is None where no mask was given.
+
+    ``hidden``: who asks may still have to read this study blind, so that decision, Dice and volumes are None.
+    """
 
     id: UUID
     clinic: str
     study_id: UUID
     task: str
     digest: str
-    decision: str
+    decision: str | None
     blinded: bool
     dice: float | None
     delivered_ml: float | None
@@ -116,10 +119,19 @@ class Review:
     minutes: float | None
     at: datetime
     withdrawn_at: datetime | None
+    hidden: bool
 
 
-COLUMNS = """r.id, c.slug as clinic, r.study_id, r.task, r.digest, r.decision, r.blinded, r.dice, r.delivered_ml,
-  r.corrected_ml, r.reader, r.minutes, r.at, r.withdrawn_at"""
+COLUMNS = """r.id, c.slug as clinic, r.study_id, r.task, r.digest, r.blinded, r.reader, r.minutes, r.at, r.withdrawn_at,
+  h.hidden, case when not h.hidden then r.decision end as decision, case when not h.hidden then r.dice end as dice,
+  case when not h.hidden then r.delivered_ml end as delivered_ml,
+  case when not h.hidden then r.corrected_ml end as corrected_ml"""
+# A study that still needs a blind reader tells what others said to those alone who have read its newest answer.
+JOINED = """r join registry.clinic c on c.id = r.clinic_id
+cross join lateral (select r.reader <> %(asks)s and exists (select from monitoring.due_v d
+  where d.clinic_id = r.clinic_id and d.study_id = r.study_id and d.task = r.task and d.blinded
+    and not exists (select from serving.review m where m.clinic_id = d.clinic_id and m.study_id = d.study_id
+      and m.task = d.task and m.digest = d.digest and m.reader = %(asks)s and m.withdrawn_at is null)) as hidden) h"""
 ADD = f"""
 with r as (
   insert into serving.review(clinic_id, study_id, revision, task, result_id, digest, scanner_id, decision, blinded,
@@ -129,7 +141,7 @@ with r as (
     %(blinded)s, %(reader)s, %(minutes)s, %(note)s, %(dice)s, %(delivered_ml)s, %(corrected_ml)s, %(kind)s, %(path)s,
     %(size)s, %(sha256)s, %(recalibrated)s, %(between_readers)s)
   returning *)
-select {COLUMNS} from r join registry.clinic c on c.id = r.clinic_id"""  # noqa: S608 - our own column list
+select {COLUMNS} from r {JOINED}"""  # noqa: S608 - our own column list
 
 
 def add(
@@ -140,7 +152,7 @@ def add(
     values = {
         "clinic_id": clinic_id, "study_id": of.study_id, "revision": of.revision, "task": of.task,
         "result_id": of.result_id, "digest": of.digest, "scanner_id": of.scanner_id, "decision": decision,
-        "blinded": blinded, "reader": reader, "minutes": minutes, "note": note,
+        "blinded": blinded, "reader": reader, "asks": reader, "minutes": minutes, "note": note,
         **{name: getattr(kept, name, None) for name in Kept.__dataclass_fields__},
     }  # fmt: skip
     scored = scored or Scored()
@@ -156,17 +168,23 @@ def add(
 
 
 LIST = f"""
-select {COLUMNS} from serving.review r join registry.clinic c on c.id = r.clinic_id
+select {COLUMNS} from serving.review {JOINED}
 where (%(clinic_id)s::uuid is null or r.clinic_id = %(clinic_id)s)
   and (%(study_id)s::uuid is null or r.study_id = %(study_id)s) and (%(withdrawn)s or r.withdrawn_at is null)
 order by r.seq desc limit %(limit)s"""  # noqa: S608 - our own column list
 
 
 def page(
-    conn: Conn, clinic_id: UUID | None, study_id: UUID | None, *, withdrawn: bool, limit: int
+    conn: Conn, clinic_id: UUID | None, study_id: UUID | None, asks: str, *, withdrawn: bool, limit: int
 ) -> Sequence[Review]:
-    """Reviews, the newest first; for the system role (no note, no path)."""
-    values = {"clinic_id": clinic_id, "study_id": study_id, "withdrawn": withdrawn, "limit": limit}
+    """Reviews as ``asks`` may see them, the newest first; for the system role (no note, no path)."""
+    values = {
+        "clinic_id": clinic_id,
+        "study_id": study_id,
+        "asks": asks,
+        "withdrawn": withdrawn,
+        "limit": limit,
+    }
     with conn.cursor(row_factory=class_row(Review)) as cursor:
         return cursor.execute(LIST, values).fetchall()
 
@@ -185,12 +203,12 @@ WITHDRAW = f"""
 with r as (
   update serving.review set withdrawn_at = clock_timestamp(), withdrawn_by = %(by)s, withdrawn_reason = %(reason)s
   where clinic_id = %(clinic_id)s and id = %(review_id)s and withdrawn_at is null returning *)
-select {COLUMNS} from r join registry.clinic c on c.id = r.clinic_id"""  # noqa: S608 - our own column list
+select {COLUMNS} from r {JOINED}"""  # noqa: S608 - our own column list
 
 
 def withdraw(conn: Conn, clinic_id: UUID, review_id: UUID, *, by: str, reason: str) -> Review | None:
     """Let a review count no longer; None where there is none that counts. The row and its mask stay."""
-    values = {"clinic_id": clinic_id, "review_id": review_id, "by": by, "reason": reason}
+    values = {"clinic_id": clinic_id, "review_id": review_id, "by": by, "reason": reason, "asks": by}
     with conn.cursor(row_factory=class_row(Review)) as cursor:
         return cursor.execute(WITHDRAW, values).fetchone()
 

@@ -84,6 +84,37 @@ def test_drawn_studies_come_first_and_a_blind_one_is_not_shown(
     run("review", "mask", str(other.study), "--out", out)
 
 
+def test_what_the_first_blind_reader_said_is_shown_to_no_second_one_before(
+    world: World, pair: list[AnsweredStudy], tmp_path: Path
+) -> None:
+    """Neither a list, nor a withdrawal, nor the trace tells it; the first reader and whoever has read see it."""
+    one, other, _ = pair
+    draw(world, one, blinded=True, twice=True)
+    mask = str(nifti(tmp_path / "b.nii.gz", one.mask, one.volume.affine))
+    blind = ("review", "add", str(one.study), "--decision", "edit", "--blinded", "--mask", mask)
+    run(*blind, "--as", "ada")
+    run("review", "add", str(other.study), "--decision", "accept", "--as", "ada")
+
+    def listed(reader: str) -> dict[str, tuple[object, ...]]:
+        rows = json.loads(run("review", "list", "--as", reader, "--json"))
+        told = ("decision", "dice", "delivered_ml", "corrected_ml")
+        return {row["study_id"]: (row["hidden"], *(row[name] is not None for name in told)) for row in rows}
+
+    assert listed("ada")[str(one.study)] == (False, True, True, True, True)
+    assert listed("bob") == {
+        str(one.study): (True, False, False, False, False),
+        str(other.study): (False, True, False, False, False),
+    }
+    assert "to be read blind" in CliRunner().invoke(build(), ["review", "list", "--as", "bob"]).output
+    assert "decision" not in str(world.sql("select detail from serving.step where step = 'reviewed'"))
+    ((first,),) = world.sql("select id from serving.review where study_id = %s", one.study)
+    gone = json.loads(run("review", "withdraw", str(first), "--reason", "slip", "--as", "bob", "--json"))[0]
+    assert (gone["hidden"], gone["decision"], gone["dice"]) == (True, None, None)
+    run(*blind, "--as", "ada")
+    run(*blind, "--as", "bob")
+    assert listed("bob")[str(one.study)] == listed("eve")[str(one.study)] == (False, True, True, True, True)
+
+
 def test_a_table_of_reviews_loses_no_good_line(
     world: World, pair: list[AnsweredStudy], tmp_path: Path
 ) -> None:
