@@ -1,5 +1,6 @@
 """The only way to the database: one pool a role, and ``tenant()`` as the one entry to a clinic's rows."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from registry.core.errors import Forbidden, Unavailable
+from registry.core.logs import log
 from registry.core.settings import Settings
 
 Conn = psycopg.Connection[TupleRow]
@@ -40,6 +42,15 @@ class RoleTooStrong(Forbidden):
     cure = "Connect as radfleet_app and radfleet_system, which radfleet up creates, and start again."
 
 
+def _tells_nothing_new(record: logging.LogRecord) -> bool:
+    """Each try of a pool to connect is a warning of its own, while the database starts, stops or is away."""
+    return not str(record.msg).startswith(("error connecting", "reconnection attempt", "discarding "))
+
+
+# Who asked is answered with DatabaseAway, and what lasts is said once, by Database.
+logging.getLogger("psycopg.pool").addFilter(_tells_nothing_new)
+EARNEST_S = 10.0
+
 # When each pooled connection last worked. A check costs a round trip, so one that just worked is not asked again.
 _used: WeakKeyDictionary[Conn, float] = WeakKeyDictionary()
 _IDLE_S = 1.0
@@ -58,6 +69,8 @@ class Database:
         self._pools: dict[str, ConnectionPool[Conn]] = {}
         self._lock = threading.Lock()
         self._refused: RoleTooStrong | None = None
+        self._away_since: float | None = None
+        self._told = False
 
     def _pool(self, role: str) -> ConnectionPool[Conn]:
         with self._lock:
@@ -80,11 +93,24 @@ class Database:
             with self._pool(role).connection() as conn:
                 yield conn
                 _used[conn] = time.monotonic()
+            self._away_since, self._told = None, False
         except psycopg.OperationalError as error:
             if error.sqlstate is not None and not error.sqlstate.startswith(_AWAY):
                 raise
             # The pool retries what its check refuses and reports a time-out; the refusal is the true reason.
-            raise self._refused or DatabaseAway("the database does not answer") from error
+            raise self._refused or self._away() from error
+
+    def _away(self) -> DatabaseAway:
+        """The error to raise; where the database stays away a log line says so, but not while it starts or stops."""
+        error, now = DatabaseAway("the database does not answer"), time.monotonic()
+        with self._lock:
+            self._away_since = self._away_since or now
+            lasts = now - self._away_since
+            tell = lasts >= EARNEST_S and not self._told
+            self._told = self._told or tell
+        if tell:
+            log().error(f"{error.what}. {error.why} {error.cure}", code=error.code)
+        return error
 
     @contextmanager
     def tenant(self, clinic_id: UUID) -> Iterator[Conn]:

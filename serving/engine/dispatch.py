@@ -53,17 +53,20 @@ class Lease:
         self._end.set()
 
     def _beat(self) -> None:
-        wait_s = self.lease_s / 4
+        wait_s, missed = self.lease_s / 4, False
         while not self._end.wait(wait_s):
             try:
                 with self.db.system() as conn:
                     queue_store.beat(conn, self.job, self.lease_s)
-                wait_s = self.lease_s / 4
+                wait_s, missed = self.lease_s / 4, False
             except Fenced:
                 self.lost.set()
                 return
-            except DatabaseAway:
-                wait_s = min(self.lease_s / 4, AWAY_S)  # the lease runs on: as soon as it is back
+            except Exception as error:  # noqa: BLE001 - away, locked or too slow: until another has it the job is ours
+                if not missed:
+                    name = type(error).__name__
+                    log().warning("beat missed", job_id=self.job.id, fence=self.job.fence, error_type=name)
+                wait_s, missed = min(self.lease_s / 4, AWAY_S), True
 
 
 @dataclass(frozen=True, slots=True)

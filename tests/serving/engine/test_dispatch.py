@@ -4,13 +4,17 @@ this process (it thresholds); the served engine is played whole in tests/accepta
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pytest
+from psycopg.errors import InterfaceError, LockNotAvailable, QueryCanceled
 from pydicom import dcmread
 
 from registry.bindings_store import Binding
+from registry.core import queue_store
 from registry.core.errors import RadfleetError
 from serving.engine import dispatch
 from serving.engine.answering import Question, Reply
@@ -294,3 +298,31 @@ def test_an_answer_stands_for_the_same_images_and_the_same_version_alone() -> No
     assert not stands((1, DIGEST_B, read), images), "another version is bound now"
     assert not stands((1, DIGEST_A, None), images, "of which there is none")
     assert not stands(None, images)
+
+
+def test_a_beat_goes_on_until_another_has_the_job(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a lock that is waited for in vain nor a connection that broke ends it, and each trouble is said once."""
+    clinic = world.clinic()
+    world.job(clinic, world.study(clinic))
+    with world.db.database.system() as conn:
+        job = queue_store.claim(conn, "w", ["infer"], 60)
+    assert job is not None
+    beat, said = queue_store.beat, []
+    troubles = [LockNotAvailable(), QueryCanceled(), InterfaceError("closed"), None, LockNotAvailable()]
+
+    def troubled(*values: Any) -> None:
+        if troubles and (trouble := troubles.pop(0)):
+            raise trouble
+        beat(*values)
+
+    monkeypatch.setattr(queue_store, "beat", troubled)
+    logger = SimpleNamespace(warning=lambda event, **facts: said.append((event, facts["error_type"])))
+    monkeypatch.setattr(dispatch, "log", lambda: logger)
+    with dispatch.Lease(world.db.database, job, 1.0) as lease:
+        assert not lease.lost.wait(2)
+        assert troubles == []
+        ((left,),) = world.sql("select extract(epoch from lease_until - now()) from registry.job")
+        assert 0 < left <= 1, "it is extended again"
+        world.sql("update registry.job set fence = fence + 1")
+        assert lease.lost.wait(2)
+    assert said == [("beat missed", "LockNotAvailable")] * 2
