@@ -8,6 +8,7 @@ import socket
 import threading
 from datetime import UTC, datetime
 from typing import Any, Protocol
+from uuid import UUID
 
 from pynetdicom import _config
 from pynetdicom.association import Association
@@ -58,6 +59,7 @@ class DoorAssociation(Association):  # type: ignore[misc]
         super().__init__(ae, "acceptor")
         self.clinic: Any = None
         self.hints = ReleaseHints()
+        self.sent_any = self.over = False
         self.door = door
         self.dul = Reader(self)
         self.dimse = DoorMessages(self)
@@ -76,6 +78,10 @@ class DoorAssociation(Association):  # type: ignore[misc]
         if sop_class != context.abstract_syntax:
             raise UidMismatch(why="The SOP class of the command is not that of its presentation context.")
         return self.door.open(self, announce(sop_class, sop_instance, str(context.transfer_syntax[0])))
+
+    def may_bring(self, study_id: UUID) -> bool:
+        """Whether more of a study may still come: it brought some, it is bringing something, or it has not begun."""
+        return not self.over and (self.dimse.receiving or not self.sent_any or study_id in self.hints)
 
     def wake(self) -> None:
         """Something for the second thread is there."""

@@ -140,6 +140,10 @@ class ReleaseHints:
         with self._lock:
             self._studies.add(study_id)
 
+    def __contains__(self, study_id: UUID) -> bool:
+        with self._lock:
+            return study_id in self._studies
+
     def take(self) -> list[UUID]:
         """The studies so far; empties the collection."""
         with self._lock:

@@ -55,6 +55,11 @@ class DoorMessages(DIMSEServiceProvider):  # type: ignore[misc]
         self._command = bytearray()
         self._store: StoreRequest | None = None
 
+    @property
+    def receiving(self) -> bool:
+        """Whether an object is on its way; which study it is of is known when it is whole."""
+        return self._store is not None
+
     def get_msg(self, block: bool = False) -> Any:
         """The next message for pynetdicom's second thread, which must not stand still waiting for it."""
         return super().get_msg(block=False)

@@ -49,6 +49,7 @@ class DicomDoor:
         self._intake = intake
         self._find = find
         self._hint = hint
+        self._releasing = threading.Lock()
         self._server: DoorServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -120,6 +121,7 @@ class DicomDoor:
             if isinstance(result, RadfleetError):
                 raise result
             assoc.hints.add(result.study_id)
+            assoc.sent_any = True
         except Exception as error:  # noqa: BLE001 - whatever it is, the sender gets a status that says whether to retry
             named = answer_for(error)
             log().log(getattr(logging, named.answer.log.upper()), "door.refused", code=named.code)
@@ -127,9 +129,23 @@ class DicomDoor:
         return None
 
     def _on_released(self, event: evt.Event) -> None:
+        """Hint at the studies of which no other association may bring more; the others are left to one that may."""
         assoc: DoorAssociation = event.assoc
-        studies = assoc.hints.take()
-        if self._hint and studies and assoc.clinic is not None:
+        if assoc.clinic is None:
+            return
+        with self._releasing:
+            assoc.over = True
+            others = [
+                other for other in assoc._server.active_associations
+                if other.clinic is not None and other.clinic.id == assoc.clinic.id
+            ]  # fmt: skip
+            studies = []
+            for study in assoc.hints.take():
+                if (other := next((o for o in others if o.may_bring(study)), None)) is None:
+                    studies.append(study)
+                else:
+                    other.hints.add(study)
+        if self._hint and studies:
             self._hint(assoc.clinic.id, studies)
 
 

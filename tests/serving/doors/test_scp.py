@@ -239,19 +239,6 @@ def test_deflated_is_not_negotiated(dicom):
     assoc.release()
 
 
-def test_release_is_a_hint_and_names_the_studies(dicom):
-    assoc = associate(dicom)
-    for ds in mr_series(3):
-        assert send(assoc, encoded(ds), ds.SOPInstanceUID)[0] == 0
-    assert dicom.hints == []
-    assoc.release()
-    deadline = time.monotonic() + 5
-    while not dicom.hints and time.monotonic() < deadline:
-        time.sleep(0.01)
-    ((clinic, studies),) = dicom.hints
-    assert clinic == dicom.clinic.id and len(studies) == 1
-
-
 def test_an_aborted_object_leaves_nothing_and_what_was_answered_stays(dicom):
     assoc = associate(dicom)
     ds, half = mr_instance(), mr_instance(size=512)
