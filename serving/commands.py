@@ -16,6 +16,9 @@ from serving.commands_review import review
 from serving.processes import deliver, door, engine, sweep, work
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
     from registry.core.db import Database
 
 study = typer.Typer(help="Studies: send, list, show, trace, retry, analyse.", no_args_is_help=True)
@@ -87,9 +90,7 @@ def study_show(study_id: str, as_json: AsJson = False) -> None:
         documents = results_store.findings(conn, clinic_id, its_id)
         trace = studies_store.steps(conn, clinic_id, its_id)
         objects = outbox_store.counts(conn, clinic_id, its_id)
-    times = {step: at for at, _, step, _ in trace}
-    arrived, delivered = times.get("complete"), times.get("delivered")
-    seconds = (delivered - arrived).total_seconds() if arrived and delivered else None
+    seconds = _to_delivered((revision, step, at) for at, revision, step, _ in trace)
     if as_json:
         typer.echo(
             json.dumps(
@@ -125,6 +126,14 @@ def study_show(study_id: str, as_json: AsJson = False) -> None:
     if any(results_store.BLIND in d["warnings"] for d in documents):
         talk(results_store.BLIND)
     show(rows, as_json=False, empty="no answer to show" if documents else "no answer yet")
+
+
+def _to_delivered(steps: "Iterable[tuple[int, str, datetime]]") -> float | None:
+    """Seconds from all images to the delivery of the newest revision that was delivered: a later one may have none."""
+    times = {(revision, step): at for revision, step, at in steps}
+    newest = max((revision for revision, step in times if step == "delivered"), default=0)
+    arrived, delivered = times.get((newest, "complete")), times.get((newest, "delivered"))
+    return (delivered - arrived).total_seconds() if arrived and delivered else None
 
 
 @study.command("trace")

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -197,6 +198,16 @@ def test_what_a_killed_sweep_left_unsettled_is_settled(world: World) -> None:
               " finished_at = now() where id = %s", two.id)  # fmt: skip
     sweep.reap(world.db.database)
     assert _state(world) == [("dead", 1, "core.lease_expired")]
+
+
+def test_the_time_to_delivery_is_of_the_revision_that_was_delivered() -> None:
+    """A late image that changes no answer completes the study once more, long after its answer had arrived."""
+    from serving.commands import _to_delivered
+
+    start = datetime(2026, 11, 26, tzinfo=UTC)
+    steps = [(1, "complete", 0), (1, "delivered", 7), (2, "complete", 900), (2, "unchanged", 902)]
+    assert _to_delivered((revision, step, start + timedelta(seconds=s)) for revision, step, s in steps) == 7
+    assert _to_delivered((1, step, start) for step in ("received", "complete")) is None
 
 
 def test_an_unknown_study_is_said_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
