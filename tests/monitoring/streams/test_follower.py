@@ -91,27 +91,6 @@ def test_a_new_scanner_is_an_event_at_its_first_study(world: World, clinic: Clin
     ]  # fmt: skip
 
 
-SILENT = PROFILE | {"coil": None, "protocol": None}
-
-
-@pytest.mark.parametrize(
-    ("past", "live", "kinds"),
-    [
-        (SILENT, {"coil": "head", "protocol": "p"}, []),
-        (SILENT, {"coil": "head", "software_major": "XA30"}, ["acquisition"]),
-        (SILENT | {"model": None}, {"model": "Prisma"}, ["acquisition"]),
-    ],
-)
-def test_what_a_header_did_not_say_before_is_no_change(
-    world: World, clinic: Clinic, past: dict[str, object], live: dict[str, object], kinds: list[str]
-) -> None:
-    """A past without coil and protocol, then live studies. Mutant: was_unsaid without its word on the machine."""
-    clinic.many(60, profile=past)
-    clinic.many(3, profile=past | live)
-    drain(world)
-    assert [row[0] for row in flags(world)] == kinds
-
-
 def test_rows_twice_gaps_and_strange_values_change_nothing_else(world: World, clinic: Clinic) -> None:
     studies = clinic.many(60)
     drain(world)
