@@ -7,6 +7,7 @@
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -25,8 +26,9 @@ _MISSING = ("UndefinedTable", "UndefinedColumn", "UndefinedFunction", "InvalidSc
 _GAVE_UP = ("LockNotAvailable", "QueryCanceled", "DeadlockDetected", "SerializationFailure")
 
 
+@cache
 def build() -> typer.Typer:
-    """The whole command tree."""
+    """The whole command tree; once a process, for attaching twice would put every command in twice."""
     app = typer.Typer(
         name="radfleet",
         help="Runs brain-MRI models for many clinics, and says which version answered.",
@@ -48,10 +50,16 @@ def build() -> typer.Typer:
     return app
 
 
+@cache
+def tree(made_by: Callable[[], typer.Typer]) -> Callable[..., object]:
+    """The commands of an application, ready to run: most of the time of a small command, if done for each."""
+    return typer.main.get_command(made_by())
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
-        build()(args=arguments, prog_name="radfleet")
+        tree(build)(args=arguments, prog_name="radfleet")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:

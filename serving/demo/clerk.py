@@ -23,9 +23,9 @@ def main() -> int:
     """Serve until standard input ends."""
     from importlib import import_module
 
-    from registry.cli import build
+    from registry.cli import build, tree
 
-    build()
+    tree(build)
     for name in _USUAL:
         import_module(name)
     for line in sys.stdin:
