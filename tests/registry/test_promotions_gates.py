@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from registry.promotions import gates
 from registry.promotions.evidence_store import Evidence, Policy
 from registry.promotions.gates import Gate, Verdict, judge, lower_bound
+from tests.kit.unshrunk import unshrunk
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 POLICY = Policy(1, "dice", 8, 0.10, 10, 0.02, "quin", "because", NOW)
@@ -225,4 +226,4 @@ def test_a_planted_fault_is_caught(mutant: str, monkeypatch: pytest.MonkeyPatch)
     owner = gates._Rule if name.startswith("_Rule.") else gates
     monkeypatch.setattr(owner, name.rpartition(".")[2], fault)
     with pytest.raises((AssertionError, ExceptionGroup)):
-        test()
+        unshrunk(test)
