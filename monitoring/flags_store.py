@@ -120,6 +120,24 @@ def flags(conn: Conn, clinic: str | None, *, resolved: bool, limit: int) -> list
         return cursor.execute(FLAGS, {"clinic": clinic, "resolved": resolved, "limit": limit}).fetchall()
 
 
+OPEN_AT = """
+select id, stream_id, state, sentence from monitoring.flag_v where clinic = any(%(clinics)s) and state <> 'resolved'
+order by id desc limit 5000"""
+COUNT_OPEN = "select count(*) from monitoring.flag_v where state <> 'resolved'"
+
+
+def open_at(conn: Conn, clinics: Sequence[str]) -> list[dict[str, Any]]:
+    """What is not resolved at these clinics, the newest first: number, stream, state and sentence."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(OPEN_AT, {"clinics": list(clinics)}).fetchall()
+
+
+def count_open(conn: Conn) -> int:
+    """How many flags are not resolved."""
+    row = conn.execute(COUNT_OPEN).fetchone()
+    return int(row[0]) if row else 0
+
+
 LOCK = "select id, state from monitoring.flag where clinic_id = %(clinic_id)s and id = %(flag_id)s for update"
 
 

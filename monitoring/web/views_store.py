@@ -21,17 +21,33 @@ def _rows(conn: Conn, statement: Any, **values: object) -> list[Row]:
         return cursor.execute(statement, values).fetchall()
 
 
+NEEDS = """
+select c.clinic, c.name, t.stream_id, t.state, t.verdict, t.open_flags from registry.clinic_v c
+left join (select t.clinic_id, t.stream_id, t.state, d.verdict, t.open_flags from monitoring.stream_v t
+  left join monitoring.verdict_v d on d.clinic_id = t.clinic_id and d.stream_id = t.stream_id
+  where t.state <> 'superseded') t on t.clinic_id = c.clinic_id
+limit %(limit)s"""
+
+
+def needs(conn: Conn) -> list[Row]:
+    """Every clinic with each of its streams, and no more of them than says what they need."""
+    return _rows(conn, NEEDS, limit=4 * CLINICS_MAX)
+
+
+# When a clinic was last heard is what /metrics says: of the study that came last (monitoring.clinic_load_v).
 CLINICS = """
-select c.clinic_id, c.clinic, c.name, c.state, c.scanners, s.day as studies_24h, s.last_at
-from registry.clinic_v c left join lateral (
-  select count(*) filter (where s.first_at > now() - interval '24 hours') as day, max(s.last_at) as last_at
-  from serving.study_v s where s.clinic_id = c.clinic_id and s.state <> 'past') s on true
-where %(clinic)s::text is null or c.clinic = %(clinic)s order by c.clinic limit %(limit)s"""
+select c.clinic_id, c.clinic, c.name, c.state, c.scanners, d.studies as studies_24h, l.last_at
+from unnest(%(clinics)s::text[]) as asked(clinic) join registry.clinic_v c using (clinic)
+cross join lateral (select count(*) as studies from serving.study_v s where s.clinic_id = c.clinic_id
+  and s.first_at > now() - interval '24 hours' and s.state <> 'past') d
+left join lateral (select s.last_at from serving.study_v s where s.clinic_id = c.clinic_id and s.state <> 'past'
+  order by s.study_id desc limit 1) l on true
+order by c.clinic limit %(limit)s"""
 
 
-def clinics(conn: Conn, clinic: str | None = None) -> list[Row]:
-    """Clinics with their scanners, the studies of a day, and when they were last heard."""
-    return _rows(conn, CLINICS, clinic=clinic, limit=CLINICS_MAX)
+def clinics(conn: Conn, names: Sequence[str]) -> list[Row]:
+    """These clinics with their scanners, the studies of a day, and when they were last heard."""
+    return _rows(conn, CLINICS, clinics=list(names), limit=CLINICS_MAX)
 
 
 STREAMS = """
@@ -41,13 +57,13 @@ select t.clinic, t.stream_id, t.task, t.sequence, t.model, t.digest, t.state, t.
   d.would_change,
   d.since as verdict_since, d.at as verdict_at
 from monitoring.stream_v t left join monitoring.verdict_v d on d.clinic_id = t.clinic_id and d.stream_id = t.stream_id
-where (%(clinic)s::text is null or t.clinic = %(clinic)s) and t.state <> 'superseded'
+where t.clinic = any(%(clinics)s) and t.state <> 'superseded'
 order by t.clinic, t.task, t.sequence limit %(limit)s"""
 
 
-def streams(conn: Conn, clinic: str | None = None) -> list[Row]:
-    """Every watched stream of what is bound now, with its verdict."""
-    return _rows(conn, STREAMS, clinic=clinic, limit=4 * CLINICS_MAX)
+def streams(conn: Conn, names: Sequence[str]) -> list[Row]:
+    """Every watched stream of what is bound now at these clinics, with its verdict."""
+    return _rows(conn, STREAMS, clinics=list(names), limit=4 * CLINICS_MAX)
 
 
 EVIDENCE = "select evidence from monitoring.verdict_v where stream_id = %(stream_id)s"
@@ -60,15 +76,15 @@ def evidence(conn: Conn, stream_id: UUID) -> Row | None:
 
 
 SPARKS = """
-select i.id, (select array_agg(o.statistic order by o.seq) from (select o.seq, o.statistic
+select s.stream_id, (select array_agg(o.statistic order by o.seq) from (select o.seq, o.statistic
   from monitoring.observation_v o
-  where o.stream_id = i.id order by o.seq desc limit 40) o) as statistic
-from unnest(%(ids)s::uuid[]) as i(id)"""
+  where o.clinic_id = s.clinic_id and o.stream_id = s.stream_id order by o.seq desc limit 40) o) as statistic
+from monitoring.stream_v s where s.stream_id = any(%(ids)s)"""
 
 
 def sparks(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, list[float]]:
     """The drift statistic after each of the last 40 studies of these streams."""
-    return {row["id"]: row["statistic"] or [] for row in _rows(conn, SPARKS, ids=list(ids))}
+    return {row["stream_id"]: row["statistic"] or [] for row in _rows(conn, SPARKS, ids=list(ids))}
 
 
 STUDIES = """
@@ -150,14 +166,15 @@ select c.clinic, b.task, b.scope, b.seq, b.digest, v.name || '@' || v.version as
   b.bound_by, b.reason
 from registry.binding b join registry.clinic_v c on c.clinic_id = b.clinic_id
   join registry.model_version v using (digest)
-where upper_inf(b.valid) and b.role = 'active' and (%(clinic)s::text is null or c.clinic = %(clinic)s)
+where upper_inf(b.valid) and b.role = 'active' and (%(clinics)s::text[] is null or c.clinic = any(%(clinics)s))
   and (%(digest)s::text is null or b.digest = %(digest)s)
 order by c.clinic, b.task, b.scope limit %(limit)s"""
 
 
-def bound(conn: Conn, clinic: str | None = None, digest: str | None = None) -> list[Row]:
-    """What is bound now, of a clinic or of a version."""
-    return _rows(conn, BOUND, clinic=clinic, digest=digest, limit=4 * CLINICS_MAX)
+def bound(conn: Conn, names: Sequence[str] | None = None, digest: str | None = None) -> list[Row]:
+    """What is bound now, of these clinics or of a version."""
+    its = None if names is None else list(names)
+    return _rows(conn, BOUND, clinics=its, digest=digest, limit=4 * CLINICS_MAX)
 
 
 TIMELINE = """

@@ -34,8 +34,8 @@ def show(visit: Visit) -> Page:
     with visit.reading() as conn:
         its = clinics.by_slug(conn, visit.args["clinic"])
         slug = its.slug
-        (about,) = views_store.clinics(conn, slug)
-        streams, bound = views_store.streams(conn, slug), views_store.bound(conn, slug)
+        (about,) = views_store.clinics(conn, [slug])
+        streams, bound = views_store.streams(conn, [slug]), views_store.bound(conn, [slug])
         flags = flags_store.flags(conn, slug, resolved=False, limit=50)
         (row,) = fleet.ranked([about], streams, bound, flags)
         sparks = views_store.sparks(conn, [s["stream_id"] for s in streams if s["stream_id"]])

@@ -16,6 +16,7 @@ NEED = (
     "fine_tune", "recalibrate", "hold", "flagged", "silent", "watch", "no_verdict", "not_enough_data", "no_study_yet",
     "nothing_bound", "healthy",
 )  # fmt: skip
+RANK = {need: place for place, need in enumerate(NEED)}
 ACT = NEED[: NEED.index("watch") + 1]
 _SAYS = {
     "fine_tune": "{} a fine-tuned version",
@@ -28,18 +29,36 @@ _SAYS = {
 
 
 def show(visit: Visit) -> Page:
-    """The page: clinics with their worst stream."""
+    """The page: clinics with their worst stream. All are put in order, and of those shown the rest is read."""
     with visit.reading() as conn:
-        clinics, streams = views_store.clinics(conn), views_store.streams(conn)
-        bound = views_store.bound(conn)
-        flags = flags_store.flags(conn, None, resolved=False, limit=views_store.CLINICS_MAX)
-        rows = ranked(clinics, streams, bound, flags)
-        ids = [row["stream_id"] for row in rows[:SHOWN] if row["stream_id"]]
-        sparks = views_store.sparks(conn, ids)
-    for row in rows[:SHOWN]:
+        order = ordered(views_store.needs(conn))
+        names = [row["clinic"] for row in order[:SHOWN]]
+        flags = flags_store.open_at(conn, names)
+        rows = ranked(
+            views_store.clinics(conn, names), views_store.streams(conn, names), views_store.bound(conn, names), flags
+        )
+        sparks = views_store.sparks(conn, [row["stream_id"] for row in rows if row["stream_id"]])
+        count = flags_store.count_open(conn)
+    for row in rows:
         row["statistic"] = sparks.get(row["stream_id"], [])
-    facts = {"lead": lead(rows), "clinics": rows[:SHOWN], "all": len(rows), "open_flags": len(flags)}
-    return Page("fleet.html", "/", heading(rows), facts)
+    facts = {"lead": lead(order), "clinics": rows, "all": len(order), "open_flags": count}
+    return Page("fleet.html", "/", heading(order), facts)
+
+
+def ordered(rows: Sequence[Row]) -> list[Row]:
+    """Clinics with their greatest need and in its order, out of a row for each stream."""
+    its: dict[str, Row] = {}
+    for row in rows:
+        its_need = need(row) if row["state"] else "nothing_bound"
+        known = its.setdefault(row["clinic"], {"clinic": row["clinic"], "name": row["name"], "need": its_need})
+        if RANK[its_need] < RANK[known["need"]]:
+            known["need"] = its_need
+    return sorted(its.values(), key=by_need)
+
+
+def by_need(row: Row) -> tuple[int, str]:
+    """The greatest need first, then by name."""
+    return RANK[row["need"]], row["name"]
 
 
 def heading(rows: Sequence[Row]) -> str:
@@ -81,7 +100,7 @@ def ranked(
     }
     rows = []
     for clinic in clinics:
-        mine = sorted(its.get(clinic["clinic"], []), key=lambda s: NEED.index(need(s)))
+        mine = sorted(its.get(clinic["clinic"], []), key=lambda s: RANK[need(s)])
         worst = mine[0] if mine else None
         flag = open_flags.get(worst["stream_id"]) if worst else None
         rows.append(
@@ -95,7 +114,7 @@ def ranked(
                 "models": sorted(set(versions.get(clinic["clinic"], []))),
             }
         )
-    return sorted(rows, key=lambda row: (NEED.index(row["need"]), row["name"]))
+    return sorted(rows, key=by_need)
 
 
 def need(stream: Row) -> str:
