@@ -5,7 +5,7 @@ from uuid import UUID
 
 from monitoring.detect import detector
 from monitoring.errors import StreamUnknown
-from monitoring.streams import feed, parts, streams_store
+from monitoring.streams import feed, parts, shares, streams_store
 from monitoring.streams.parts import Place
 from monitoring.streams.state import Row, Stream
 from monitoring.streams.streams_store import Epoch, Key, Policy, Stored
@@ -15,8 +15,8 @@ WATCHER = "radfleet"
 
 
 def threshold(policy: Policy, streams: int) -> float:
-    """h of each of a clinic's ``streams`` streams, so that all of them together keep the clinic's budget."""
-    return detector.threshold(policy.per_day, policy.budget) * max(streams, 1)
+    """h of each of a clinic's ``streams`` streams, so that all of them together keep drift's share of the budget."""
+    return detector.threshold(policy.per_day, shares.share("drift", policy.budget)) * max(streams, 1)
 
 
 def first(conn: Conn, clinic_id: UUID, key: Key, row: Row, h: float) -> Epoch:

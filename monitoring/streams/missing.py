@@ -2,7 +2,7 @@
 
 How often each was missing in the reference is fixed when the reference is: twice that, and one study in ten, are
 accepted. A restarting sum of bets for each field finds a later beginning, their mean over the fields is the evidence,
-so that many fields keep one budget (averages of e-detectors are e-detectors). That budget is a tenth of the drift's.
+so that many fields keep one budget (averages of e-detectors are e-detectors): their share of the clinic's (``shares``).
 """
 
 import math
@@ -16,14 +16,14 @@ import numpy as np
 from monitoring.detect.detector import LEAST
 from monitoring.detect.ranks import Floats
 from monitoring.judge import wealth
-from monitoring.streams import groups
+from monitoring.streams import groups, shares
 
 RATE: Final = 0.10
 RATE_MOST: Final = 0.90
 OFTEN_ABSENT: Final = 0.70
 """Share of reference studies without it from which on a field is not expected."""
-SHARE: Final = 10
-"""Drift may flag ten times as often as what is missing, by chance."""
+SHARE: Final = shares.PARTS["drift"] / shares.PARTS["missing"]
+"""So many times as often as what is missing may drift flag, by chance."""
 PROVEN: Final = 20.0
 OVER: Final = 5.0
 DATING: Final = 0.4

@@ -14,18 +14,17 @@ from typing import Any, Final
 
 from monitoring.judge import wealth
 from monitoring.judge.counts import OVER, PROVEN, WORDS, Count
+from monitoring.streams import shares
 
 WEEKS: Final = 4
 STUDIES_LEAST: Final = 40
 BLOCK: Final = 10.0
 RATE: Final = 0.20
 """Chosen on made-up years (days scatter by a quarter beyond chance, a season of a fifth): .1 said it in one of four."""
-SHARE: Final = 10
-"""Drift may flag ten times as often as a change of volume, by chance; both directions share that."""
 DATING: Final = 0.4
 DAYS_A_YEAR: Final = 365
 BUDGET: Final = 1.0
-"""Flags of drift a year where a clinic has no policy of its own."""
+"""Flags a year that chance may raise where a clinic has no policy of its own; both directions share volume's part."""
 WAYS: Final = ("few", "many")
 
 
@@ -81,7 +80,7 @@ def step(its: Volume | None, day: date, studies: int, budget: float) -> Volume:
     block = (first, days + 1, came + studies, expected)
     if expected < BLOCK:
         return replace(its, block=block)
-    h = DAYS_A_YEAR * min(1.0, its.a_day / BLOCK) * SHARE * len(WAYS) / budget
+    h = DAYS_A_YEAR * min(1.0, its.a_day / BLOCK) * len(WAYS) / shares.share("volume", budget)
     out = {"few": block[2] < expected / 2, "many": block[2] > 2 * expected}
     sides = {way: _after(side, block, out[way], h) for way, side in its.sides.items()}
     return replace(its, block=("", 0, 0, 0.0), sides=sides)

@@ -12,6 +12,7 @@ import numpy as np
 from monitoring.detect import detector
 from monitoring.judge import wealth
 from monitoring.judge.verdict import PROVEN
+from monitoring.streams import shares
 
 QUIET = 60
 """Studies between the reference and the change."""
@@ -85,7 +86,7 @@ def _one(its: Question, rng: np.random.Generator) -> tuple[int | None, int | Non
         (rows, its.features)
     )
     values[at:, : its.moved] += its.shift
-    h = detector.threshold(its.per_day, its.budget)
+    h = detector.threshold(its.per_day, shares.share("drift", its.budget))
     names = [f"f{f}" for f in range(its.features)]
     state = detector.begin(names, values[: its.reference], [""] * its.reference, epoch=1, h=h)
     for row in range(its.reference, rows):

@@ -75,16 +75,22 @@ def evidence(conn: Conn, stream_id: UUID) -> Row | None:
     return row["evidence"] if row else None
 
 
-SPARKS = """
-select s.stream_id, (select array_agg(o.statistic order by o.seq) from (select o.seq, o.statistic
-  from monitoring.observation_v o
-  where o.clinic_id = s.clinic_id and o.stream_id = s.stream_id order by o.seq desc limit 40) o) as statistic
-from monitoring.stream_v s where s.stream_id = any(%(ids)s)"""
+WORST = """
+select t.stream_id, t.threshold, d.sentence, (select array_agg(o.statistic order by o.seq)
+  from (select o.seq, o.statistic from monitoring.observation_v o
+    where o.clinic_id = t.clinic_id and o.stream_id = t.stream_id order by o.seq desc limit 40) o) as statistic
+from monitoring.stream_v t left join monitoring.verdict_v d on d.clinic_id = t.clinic_id and d.stream_id = t.stream_id
+where t.stream_id = any(%(ids)s)"""
+
+
+def worst(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, Row]:
+    """Threshold, sentence and the drift statistic after each of the last 40 studies, of these streams."""
+    return {row["stream_id"]: row for row in _rows(conn, WORST, ids=list(ids))}
 
 
 def sparks(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, list[float]]:
     """The drift statistic after each of the last 40 studies of these streams."""
-    return {row["stream_id"]: row["statistic"] or [] for row in _rows(conn, SPARKS, ids=list(ids))}
+    return {id: row["statistic"] or [] for id, row in worst(conn, ids).items()}
 
 
 STUDIES = """

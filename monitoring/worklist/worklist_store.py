@@ -16,11 +16,13 @@ def _rows(conn: Conn, statement: Any, **values: object) -> list[Row]:
         return cursor.execute(statement, {"limit": ROWS_MAX} | values).fetchall()
 
 
+# Few verdicts ask for anything: they are found first, and of those alone the stream.
 VERDICTS = """
+with d as materialized (select clinic_id, stream_id, clinic, task, sequence, rule, sentence, since
+  from monitoring.verdict_v where (%(clinic)s::text is null or clinic = %(clinic)s) and rule = any(%(rules)s))
 select d.clinic, d.task, d.sequence, d.rule, d.sentence, d.since
-from monitoring.verdict_v d join monitoring.stream_v t on t.clinic_id = d.clinic_id and t.stream_id = d.stream_id
-where (%(clinic)s::text is null or d.clinic = %(clinic)s) and d.rule = any(%(rules)s)
-  and t.state <> 'superseded' and t.open_flags = 0
+from d join monitoring.stream_v t on t.clinic_id = d.clinic_id and t.stream_id = d.stream_id
+where t.state <> 'superseded' and t.open_flags = 0
 order by d.since limit %(limit)s"""
 
 
@@ -57,16 +59,18 @@ def drawn(conn: Conn, clinic: str | None, reader: str) -> list[Row]:
     return _rows(conn, DRAWN, clinic=clinic, reader=reader)
 
 
+# Flag by flag, by the key: joined freely, every observation that was ever made is read.
 POINTED = """
-select f.id, f.clinic, f.sentence, f.opened_at as since, count(distinct o.study_id)::int as studies,
-  (array_agg(o.study_id order by o.seq desc))[1] as study_id
+select f.id, f.clinic, f.sentence, f.opened_at as since, n.studies, n.study_id
 from monitoring.flag_v f
-join monitoring.observation_v o on o.clinic_id = f.clinic_id and o.stream_id = f.stream_id and o.seq >= f.since_seq
-where f.state in ('open', 'acknowledged') and (%(clinic)s::text is null or f.clinic = %(clinic)s)
-  and not exists (select from serving.review_v r where r.clinic_id = o.clinic_id and r.study_id = o.study_id
-    and r.task = f.task)
-  and not exists (select from monitoring.audit_v a where a.clinic_id = o.clinic_id and a.study_id = o.study_id)
-group by f.id, f.clinic, f.sentence, f.opened_at order by f.opened_at limit %(limit)s"""
+cross join lateral (select count(distinct o.study_id)::int as studies,
+    (array_agg(o.study_id order by o.seq desc))[1] as study_id
+  from monitoring.observation_v o where o.clinic_id = f.clinic_id and o.stream_id = f.stream_id and o.seq >= f.since_seq
+    and not exists (select from serving.review_v r where r.clinic_id = o.clinic_id and r.study_id = o.study_id
+      and r.task = f.task)
+    and not exists (select from monitoring.audit_v a where a.clinic_id = o.clinic_id and a.study_id = o.study_id)) n
+where f.state in ('open', 'acknowledged') and (%(clinic)s::text is null or f.clinic = %(clinic)s) and n.studies > 0
+order by f.opened_at limit %(limit)s"""
 
 
 def pointed(conn: Conn, clinic: str | None) -> list[Row]:

@@ -17,9 +17,9 @@ create or replace view monitoring.lane_load_v with (security_invoker = true) as
   left join serving.study s on s.clinic_id = j.clinic_id and s.id = j.study_id
   group by 1;
 
--- Of a day's deliveries only the time is asked: with the state in the index's condition no row is read.
-create index outbox_delivered on serving.outbox(clinic_id, finished_at) where state = 'delivered';
+-- Of a day's deliveries only time and state are asked: with both in the index no row is read.
 drop index serving.outbox_ended;
+create index outbox_ended on serving.outbox(clinic_id, finished_at, state) where finished_at is not null;
 
 -- The newest verdict of each stream by its key; sorting every verdict there ever was to find it grew with the years.
 create or replace view monitoring.verdict_v with (security_invoker = true) as
@@ -28,3 +28,16 @@ create or replace view monitoring.verdict_v with (security_invoker = true) as
   from monitoring.stream s cross join lateral (select n.* from monitoring.verdict n
     where n.clinic_id = s.clinic_id and n.stream_id = s.id order by n.number desc limit 1) d
   join registry.clinic c on c.id = s.clinic_id join registry.model_version v on v.digest = s.digest;
+
+-- Counts of a study's deliveries as columns of their own: a page that shows 50 studies must not count those of all others.
+create or replace view serving.study_v with (security_invoker = true) as
+  select s.clinic_id, c.slug as clinic, s.id as study_id, s.revision, s.state, s.lane, s.code, s.first_at, s.last_at, s.finished_at,
+    (select count(*) from serving.instance i where i.clinic_id = s.clinic_id and i.study_id = s.id) as instances,
+    (select count(*) from serving.outbox o where o.clinic_id = s.clinic_id and o.study_id = s.id and o.state = 'delivered') as delivered,
+    (select count(*) from serving.outbox o where o.clinic_id = s.clinic_id and o.study_id = s.id and o.state <> 'superseded')
+      as to_deliver,
+    (select count(*) from serving.outbox o where o.clinic_id = s.clinic_id and o.study_id = s.id and o.state = 'superseded')
+      as superseded
+  from serving.study s join registry.clinic c on c.id = s.clinic_id;
+-- The newest 50 of the fleet, without sorting all that was ever received.
+create index study_newest on serving.study(first_at);

@@ -66,8 +66,8 @@ insert into serving.outbox(clinic_id, job_id, result_object_id, destination_id, 
   select clinic_id, seq, registry.uuid7(), registry.uuid7(), id, digest, 'delivered', at, at + interval '160 s'
   from public.t, generate_series(1, 2);
 create table public.m as
-  select clinic_id, n, registry.uuid7() as stream_id, task, case task when 'ms-lesion' then 'FLAIR' else 'T1' end as sequence,
-    digest
+  select clinic_id, n, registry.uuid7() as stream_id, task, digest,
+    case task when 'ms-lesion' then 'FLAIR' else 'T1' end as sequence
   from public.k, (values ('ms-lesion', '{first}'), ('ms-lesion', '{second}'), ('brain-extraction', '{brain}'))
     v(task, digest)
   where n % 50 <> 9;
@@ -101,7 +101,8 @@ insert into monitoring.flag(clinic_id, stream_id, kind, epoch, subject, state, s
   select clinic_id, stream_id, 'drift', e, '', case when e = 2 and m.n % 12 = 1 then 'open' else 'resolved' end, seq,
     seq - 20, now() - interval '1 d', 20000, 14600, '[{{"name": "feature_1", "direction": "up", "certain": true}}]',
     '{{"group": "siemens prisma"}}', 'FLAIR has been noisier for a day (made up).', 'Nine more reviews.',
-    case when e = 2 and m.n % 12 = 1 then null else 'quin' end, case when e = 2 and m.n % 12 = 1 then null else now() end,
+    case when e = 2 and m.n % 12 = 1 then null else 'quin' end,
+    case when e = 2 and m.n % 12 = 1 then null else now() end,
     case when e = 2 and m.n % 12 = 1 then null else 'looked at' end
   from public.m m join monitoring.stream_state using (clinic_id, stream_id), generate_series(1, 2) e
   where task = 'ms-lesion' and seq > 20;

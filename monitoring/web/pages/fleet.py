@@ -32,27 +32,27 @@ def show(visit: Visit) -> Page:
     """The page: clinics with their worst stream. All are put in order, and of those shown the rest is read."""
     with visit.reading() as conn:
         order = ordered(views_store.needs(conn))
-        names = [row["clinic"] for row in order[:SHOWN]]
+        shown = order[:SHOWN]
+        names = [row["clinic"] for row in shown]
+        known = views_store.worst(conn, [row["stream_id"] for row in shown if row["stream_id"]])
+        nothing: Row = {"threshold": None, "sentence": None}
+        streams = [row | known.get(row["stream_id"], nothing) for row in shown if row["state"]]
         flags = flags_store.open_at(conn, names)
-        rows = ranked(
-            views_store.clinics(conn, names), views_store.streams(conn, names), views_store.bound(conn, names), flags
-        )
-        sparks = views_store.sparks(conn, [row["stream_id"] for row in rows if row["stream_id"]])
+        rows = ranked(views_store.clinics(conn, names), streams, views_store.bound(conn, names), flags)
         count = flags_store.count_open(conn)
     for row in rows:
-        row["statistic"] = sparks.get(row["stream_id"], [])
+        row["statistic"] = known.get(row["stream_id"], {}).get("statistic") or []
     facts = {"lead": lead(order), "clinics": rows, "all": len(order), "open_flags": count}
     return Page("fleet.html", "/", heading(order), facts)
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:
-    """Clinics with their greatest need and in its order, out of a row for each stream."""
+    """Of each clinic the row of its worst stream, with the need; the greatest need first."""
     its: dict[str, Row] = {}
     for row in rows:
-        its_need = need(row) if row["state"] else "nothing_bound"
-        known = its.setdefault(row["clinic"], {"clinic": row["clinic"], "name": row["name"], "need": its_need})
-        if RANK[its_need] < RANK[known["need"]]:
-            known["need"] = its_need
+        here = {**row, "need": need(row) if row["state"] else "nothing_bound"}
+        if row["clinic"] not in its or RANK[here["need"]] < RANK[its[row["clinic"]]["need"]]:
+            its[row["clinic"]] = here
     return sorted(its.values(), key=by_need)
 
 

@@ -323,7 +323,8 @@ def test_killed_anywhere_the_state_is_the_same_to_the_byte(world: World, clinic:
     assert replayed(world, clinic)
     ((first,),) = world.sql("select began_seq from monitoring.stream")
     with world.db.database.monitor() as conn:  # an undisturbed run, from the rows alone
-        its, seen = feed.new(1, 3650.0, first - 1), set[str]()
+        h = epochs.threshold(streams_store.Policy(), 1)
+        its, seen = feed.new(1, h, first - 1), set[str]()
         for _, row in streams_store.rows(conn, clinic.id, 0, 1 << 60, 1000):
             its = feed.feed(its, row, again=row.study in seen).stream
             seen.add(row.study)

@@ -8,13 +8,13 @@ import pytest
 
 from monitoring.detect.detector import threshold
 from monitoring.judge import judging
-from monitoring.streams import feed, groups, missing, streams_store
+from monitoring.streams import epochs, feed, groups, missing, shares, streams_store
 from monitoring.streams.missing import HEADER, Gaps
 from monitoring.streams.state import Row, Stream, from_bytes, to_bytes
 from tests.kit.world import DIGEST_A, World
 from tests.monitoring.fleet import PROFILE, TASK, Clinic, drain
 
-H = threshold(10, 1)
+H = threshold(10, shares.share("drift", 1))
 FACTS = groups.facts(PROFILE | {"te_ms": 90.0})
 NAMES = [f"feature {n:02}" for n in range(20)]
 
@@ -78,9 +78,9 @@ def test_it_ends_by_itself_when_the_feature_is_back_and_does_not_blink() -> None
     assert sorted(said, reverse=True) == said
 
 
-def test_by_chance_it_is_said_as_seldom_as_a_tenth_of_the_budget() -> None:
+def test_by_chance_it_is_said_as_seldom_as_its_share_of_the_budget() -> None:
     """At the very bar: every feature missing in one study of ten, each for itself. 40 years of one study a day."""
-    gaps0, h = missing.begin([("a", {*NAMES})] * 60), threshold(1, 1)
+    gaps0, h = missing.begin([("a", {*NAMES})] * 60), threshold(1, shares.share("drift", 1))
     raised = years = 0.0
     rng = np.random.default_rng(11)
     for _ in range(40):
@@ -93,7 +93,7 @@ def test_by_chance_it_is_said_as_seldom_as_a_tenth_of_the_budget() -> None:
             if its.proven[0]:
                 raised += 1
                 break
-    assert raised / years <= 0.3, "0.1 are allowed; 40 years cannot tell less than three times that"
+    assert raised / years <= 0.3, "a twelfth is allowed; 40 years cannot tell less than three times that"
 
 
 def test_a_header_that_falls_silent_is_an_event_at_once_and_evidence_with_a_date() -> None:
@@ -183,3 +183,12 @@ def test_nothing_is_followed_before_there_is_a_reference() -> None:
     its = feed.feed(feed.new(1, H, 0), Row(1, "s", "2026-01-01", FACTS, {}, blank=("a",))).stream
     assert its.gaps == Gaps()
     assert judging.lacks(its) == ()
+
+
+def test_all_shares_together_are_the_budget() -> None:
+    """The bars that the product uses, each as flags a year that chance may raise, add up to what was stated."""
+    policy = streams_store.Policy(per_day=10.0, budget=1.0)
+    h = epochs.threshold(policy, 1)
+    a_year = 10 * 365
+    assert a_year / h + a_year / (missing.SHARE * h) + shares.share("volume", 1.0) == pytest.approx(1.0)
+    assert epochs.threshold(policy, 3) == pytest.approx(3 * h), "drift's share is shared again by the streams"
