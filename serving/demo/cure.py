@@ -17,7 +17,6 @@ SIMULATED: Final = (
     "generated heads with known lesions; their anatomies and lesions are those of the replayed and the global heads, "
     "and the shift was chosen so that a fine-tune helps: the figures show the line and are no evidence of a cure"
 )
-STEPS: Final = "50"  # as few as still cure these heads: what is shown is the line
 _FORBIDDEN: Final = 4  # the exit code of an approval by who proposed
 
 
@@ -50,7 +49,7 @@ def cured(stage: Stage, flag: int) -> dict[str, Any]:
     """Fine-tune, request, approval and promotion; figures of it. Raises DemoFailed."""
     stage.say(f"{CLINIC}: {TASK} is fine-tuned on what was reviewed")
     made = stage.ask(
-        "model", "finetune", "--clinic", CLINIC, "--task", TASK, "--tier", "T2", "--steps", STEPS, "--as", PROPOSES,
+        "model", "finetune", "--clinic", CLINIC, "--task", TASK, "--tier", "T2", "--as", PROPOSES,
     )[0]  # fmt: skip
     before, after = (_mean(scores["clinic"]) for scores in (made["active"], made["tiers"][-1]["scores"]))
     stage.say(f"{made['version']}: Dice {before:.3f} -> {after:.3f} on {made['people_evaluation']} who judge")

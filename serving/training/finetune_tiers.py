@@ -47,6 +47,9 @@ class Labelled:
 class Recipe:
     """Settings of T2, chosen on generated heads with a flattened contrast; on nobody whom a bench or a clinic judges.
 
+    300 steps were tried: a little more comes back on generated heads, and less on the one real person looked at. So 50
+    stay, and who has many labelled people may ask for more.
+
     replay: share of each batch. hold: weight of staying near what the base says of it.
     worse_max: the replay's loss may grow to so many times what it was; then it is over.
     way: how far the weights go from the base's to those that were trained.
