@@ -27,13 +27,19 @@ def write_past(nifti: Path, table: Path) -> Path:
     from serving.imaging.volume import read_nifti
 
     head = read_nifti(nifti)
+    # Every second voxel of a plane: the measures take a fourth of the time, while everything else starts.
+    coarse = replace(
+        head,
+        voxels=head.voxels[::2, ::2].astype(np.float32),
+        affine=head.affine @ np.diag([2.0, 2.0, 1.0, 1.0]),
+    )
     first = datetime.now(UTC).replace(microsecond=0) - timedelta(days=BEFORE + AFTER)
     table.parent.mkdir(parents=True, exist_ok=True)
     with table.open("w", newline="") as out:
         rows = csv.DictWriter(out, ["at", *PROFILE, *NAMES])
         rows.writeheader()
-        for day, voxels in enumerate(_scans(np.asarray(head.voxels, np.float32))):
-            found = measure(replace(head, voxels=voxels))
+        for day, voxels in enumerate(_scans(coarse.voxels)):
+            found = measure(replace(coarse, voxels=voxels))
             at = (first + timedelta(days=day)).isoformat()
             rows.writerow({"at": at, **PROFILE, **{name: found[name] for name in NAMES}})
     return table

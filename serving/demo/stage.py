@@ -126,11 +126,11 @@ class Stage:
     def measure(self) -> None:
         """Keep the largest memory of all processes of the demo: proportional set size, so shared pages count once.
 
-        At most every five seconds: reading the page tables of thirty processes costs what is measured here.
+        At most every ten seconds: reading the page tables of thirty processes costs what is measured here.
         """
         import psutil
 
-        if time.monotonic() - self._measured < 5:
+        if time.monotonic() - self._measured < 10:
             return
         total = 0
         for child in self.running:
