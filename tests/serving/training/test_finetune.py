@@ -56,7 +56,7 @@ def head(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def case(seed: int) -> Case:
     image, lesion = head(seed)
-    return Case(np.where(image > 0, image / 100 - 1, -1).astype(np.float32), lesion, "middle")
+    return Case(np.where(image > 0, image / 100 - 1, -1).astype(np.float32), lesion, "middle", scenes.ACROSS)
 
 
 def heads(kind: str, turns: Sequence[int] = (0,)) -> Iterator[tuple[str, Case]]:
