@@ -29,7 +29,8 @@ class Goal:
         """Whether the goal is reached; a figure that could not be measured reaches nothing."""
         if self.value is None:
             return False
-        return self.value >= self.goal if self.at_least else self.value <= self.goal
+        # bool: a figure of NumPy would be written as the text "False".
+        return bool(self.value >= self.goal if self.at_least else self.value <= self.goal)
 
 
 def machine() -> dict[str, Any]:
