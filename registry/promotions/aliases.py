@@ -27,10 +27,9 @@ class Alias:
     state: str
 
 
-def wanted(conn: Conn, slug: str | None = None, task: str | None = None) -> Sequence[tuple[str, str, str]]:
-    """Clinic, task and digest of every alias that there should be; perhaps only one clinic's or task's."""
-    rows = bindings_store.wide(conn)
-    return [row for row in rows if slug in (None, row[0]) and task in (None, row[1])]
+def wanted(conn: Conn) -> Sequence[tuple[str, str, str]]:
+    """Clinic, task and digest of every alias that there should be."""
+    return bindings_store.wide(conn)
 
 
 def follow(uri: str, rows: Sequence[tuple[str, str, str]]) -> Sequence[Alias]:
