@@ -89,6 +89,21 @@ def answered_study(
     return AnsweredStudy(clinic, study, volume, mask, digest, UUID(str(result)))
 
 
+def draw(
+    world: World, of: AnsweredStudy, *, blinded: bool = False, twice: bool = False, why: str = "routine"
+) -> None:
+    """Draw it to be read, as the follower does; in the first stream of its clinic, which is made where none is."""
+    streams = world.sql("select id from monitoring.stream where clinic_id = %s", of.clinic) or world.sql(
+        "insert into monitoring.stream(clinic_id, task, sequence, digest, began_seq)"
+        " values (%s, 'ms-lesion', 'FLAIR', %s, 1) returning id", of.clinic, of.digest,
+    )  # fmt: skip
+    world.sql(
+        "insert into monitoring.audit(clinic_id, stream_id, study_id, seq, chance, draw, why, blinded, twice)"
+        " select clinic_id, %s, study_id, seq, .2, .1, %s, %s, %s from serving.feature where study_id = %s",
+        streams[0][0], why, blinded, twice, of.study,
+    )  # fmt: skip
+
+
 def version_with_labels(world: World, digest: str, version: str = "1.0.0", labels: dict = kit.LABELS) -> str:
     """A registered ms-lesion version whose model.json describes these labels."""
     world.sql(

@@ -1,5 +1,6 @@
 """Every page as people meet it: in a real browser, light and dark, narrow and wide, by keyboard, and as JSON."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from registry.conformance.standard import load
 from registry.onboarding import decisions
 from registry.promotions import moves
 from tests.house.tree import ROOT
-from tests.kit.answered import answered_study
+from tests.kit.answered import answered_study, draw
 from tests.kit.browser import Browser, chromium
 from tests.kit.db import FreshDb
 from tests.kit.picture import add_preview, door
@@ -56,6 +57,9 @@ def site(fresh_db: FreshDb, world: World) -> Iterator[Site]:
     answered = answered_study(world, line.clinic("parque").id, line.version(1).digest)
     world.sql("update serving.result set findings = %s where id = %s", Jsonb(DOCUMENT), answered.result)
     add_preview(world, answered, DOCUMENT)
+    blind = answered_study(world, line.clinic("parque").id, line.version(1).digest, uid="1.2.98")
+    add_preview(world, blind, DOCUMENT)
+    draw(world, blind, blinded=True)
     dead = world.study(line.clinic("norte").id, uid="1.2.99", state="dead")
     world.sql("update serving.study set code = 'registry.no_binding' where id = %s", dead)
     an_onboarding(world, line)
@@ -64,7 +68,7 @@ def site(fresh_db: FreshDb, world: World) -> Iterator[Site]:
         model = {"name": TASK, "version": "9.0.0", "task": TASK, "runtime_class": "cpu-small"}
         versions.add(conn, "sha256:" + "9" * 64, model, card, by="test")
     with door(fresh_db) as settings, serving(fresh_db, people(fresh_db, clara="andes"), settings) as running:
-        STUDIES.update(answered=str(answered.study), dead=str(dead))
+        STUDIES.update(answered=str(answered.study), blind=str(blind.study), dead=str(dead))
         yield running
 
 
@@ -108,8 +112,9 @@ DOCUMENT = {
 ADDRESSES = (
     "/sign-in", "/", "/work", "/clinics/parque", "/clinics/lakeside", "/clinics/norte/onboarding",
     "/clinics/andes/onboarding", "/flags", "/flags/1", "/promotions", "/promotions/1",
-    "/studies", "/studies/answered", "/studies/dead", "/vendors", "/models", "/models/ms-lesion@1.0.0",
-    "/models/ms-lesion@9.0.0", "/health", "/help", "/help/errors/web.form_stale", "/studies/nowhere",
+    "/studies", "/studies/answered", "/studies/blind", "/studies/dead", "/vendors", "/models",
+    "/models/ms-lesion@1.0.0", "/models/ms-lesion@9.0.0", "/health", "/help", "/help/errors/web.form_stale",
+    "/studies/nowhere",
 )  # fmt: skip
 
 
@@ -129,17 +134,18 @@ def test_every_page_in_light_and_dark_narrow_and_wide(site: Site) -> None:
         for address in ADDRESSES:
             if address == ADDRESSES[1]:
                 browser.cookie("radfleet_session", site.token("anna"), site.base)
-            for width in (390, 1280):
-                for dark in (False, True):
-                    browser.look(width, dark)
+            kind, _, last = address.rpartition("/")
+            page = address.strip("/").replace("/", "-") or "fleet"
+            for dark, width in itertools.product((False, True), (390, 1280)):
+                browser.look(width, dark)
+                if width == 390:
                     browser.errors.clear()
                     browser.requests.clear()
-                    kind, _, last = address.rpartition("/")
                     browser.open(f"{site.base}{kind}/{STUDIES.get(last, last)}")
-                    name = f"{address.strip('/').replace('/', '-') or 'fleet'}-{width}-{'dark' if dark else 'light'}"
-                    browser.photograph(PICTURES / f"{name}.png")
-                    status = 404 if address.endswith("nowhere") else 200
-                    wrong += [f"{name}: {text}" for text in faults(browser, site, address, status)]
+                name = f"{page}-{width}-{'dark' if dark else 'light'}"
+                browser.photograph(PICTURES / f"{name}.png")
+                status = 404 if last == "nowhere" else 200
+                wrong += [f"{name}: {text}" for text in faults(browser, site, address, status)]
     assert wrong == []
     assert len(list(Path(PICTURES).glob("*.png"))) >= 4 * len(ADDRESSES)
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from registry.cli import build
 from tests.kit import sources as kit
-from tests.kit.answered import AnsweredStudy, answered_study, nifti, version_with_labels
+from tests.kit.answered import AnsweredStudy, answered_study, draw, nifti, version_with_labels
 from tests.kit.world import DIGEST_A, World
 
 
@@ -21,21 +21,6 @@ def pair(world: World) -> list[AnsweredStudy]:
         answered_study(world, clinic, DIGEST_A, uid=f"{kit.ROOT}.{n}")
         for n, clinic in enumerate((north, north, south), 1)
     ]
-
-
-def draw(
-    world: World, of: AnsweredStudy, *, blinded: bool = False, twice: bool = False, why: str = "routine"
-) -> None:
-    """As the follower draws it."""
-    streams = world.sql("select id from monitoring.stream where clinic_id = %s", of.clinic) or world.sql(
-        "insert into monitoring.stream(clinic_id, task, sequence, digest, began_seq)"
-        " values (%s, 'ms-lesion', 'FLAIR', %s, 1) returning id", of.clinic, of.digest,
-    )  # fmt: skip
-    world.sql(
-        "insert into monitoring.audit(clinic_id, stream_id, study_id, seq, chance, draw, why, blinded, twice)"
-        " select clinic_id, %s, study_id, seq, .2, .1, %s, %s, %s from serving.feature where study_id = %s",
-        streams[0][0], why, blinded, twice, of.study,
-    )  # fmt: skip
 
 
 def run(*words: str, exits: int = 0) -> str:
