@@ -121,9 +121,15 @@ def _arrived(clinic: Sequence[Span]) -> list[tuple[Span, Span]]:
         if _machine(span) not in known:
             known.add(_machine(span))
             before = [other for other in clinic if other.first_at < span.first_at]
-            if before:
+            if before and not any(_may_be(other, span) for other in before):
                 found.append((max(before, key=lambda other: min(other.last_at, span.first_at)), span))
     return found
+
+
+def _may_be(one: Span, other: Span) -> bool:
+    """Whether both may be one machine: same model, and of one of them nobody knows which machine it was."""
+    unnamed = None in (one.scanner_id, other.scanner_id)
+    return unnamed and (one.vendor, one.model) == (other.vendor, other.model)
 
 
 def _seen(span: Span, before: str, of: Sequence[Span]) -> Seen:

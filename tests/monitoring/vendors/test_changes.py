@@ -1,5 +1,6 @@
 """One roll-out is one event, whoever shares it; a scanner that comes new is another; silence of a header is none."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -85,3 +86,11 @@ def test_each_clinic_has_one_change_fewer_than_softwares(found: list[tuple[str, 
 def test_machines_without_a_serial_are_told_apart_by_model() -> None:
     fleet = [span("n", "1", 0, 5, scanner=uuid4()), span("n", "2", 0, 5, scanner=uuid4())]
     assert events(fleet) == []
+
+
+def test_a_past_without_serials_makes_no_new_machine() -> None:
+    """A table of the past knows the model, and not which of two machines it was."""
+    past = replace(span("north", "?", 0, 9), scanner_id=None)
+    assert events([past, span("north", "E11", 10, 20)]) == []
+    (event,) = events([past, span("north", "DV28", 10, 20, vendor="ge", model="Signa")])
+    assert event.after == "ge Signa"
