@@ -66,6 +66,7 @@ FORMS: Mapping[str, Do] = {
     "/promotions/{id}/withdraw": promotion.withdraw,
     "/promotions/{id}/rollback": promotion.rollback,
 }
+MASK_NAME = 'attachment; filename="mask.nii.gz"'
 
 
 def application(settings: Settings, db: Database) -> ASGIApp:
@@ -83,6 +84,11 @@ def routes(settings: Settings, db: Database) -> FastAPI:
         app.add_api_route(path, _page(desk, show), methods=["GET"])
     for path, do in FORMS.items():
         app.add_api_route(path, _form(desk, do), methods=["POST"])
+    app.add_api_route(
+        "/studies/{study}/read/{task}", _form(desk, study.read, desks.form_with_file), methods=["POST"]
+    )
+    mask = _bytes(desk, study.mask, "application/gzip", HEADERS | {"Content-Disposition": MASK_NAME})
+    app.add_api_route("/studies/{study}/mask/{task}", mask, methods=["GET"])
     picture = _bytes(desk, study.picture, "image/png", HEADERS)
     app.add_api_route("/studies/{study}/picture/{task}", picture, methods=["GET"])
     sandbox = HEADERS | {"Content-Security-Policy": SANDBOX}
@@ -144,14 +150,14 @@ def _page(desk: Desk, show: Show) -> Callable[[Request], Response]:
     return endpoint
 
 
-def _form(desk: Desk, do: Do) -> Any:
+def _form(desk: Desk, do: Callable[..., Told], read: Any = desks.form) -> Any:
     async def endpoint(request: Request) -> Response:
         token = request.cookies.get(COOKIE, "")
         who = await run_in_threadpool(desks.session, desk, request)
         request.state.who = who
-        fields = await desks.form(request, token)
+        sent = await read(request, token)
         visit = Visit(desk, who, request.path_params, request.query_params)
-        where, said = await run_in_threadpool(do, visit, fields)
+        where, said = await run_in_threadpool(do, visit, *(sent if isinstance(sent, tuple) else (sent,)))
 
         def tell() -> None:
             with desk.db.system() as conn:

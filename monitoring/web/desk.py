@@ -6,10 +6,13 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import Request
+from multipart import MultipartError, MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
 
 from monitoring.web.errors import FormInvalid, FormStale, PageUnknown, ReadOnly
 from registry import accounts
@@ -22,7 +25,7 @@ from registry.sign_in.sessions_store import Session
 # Where to go after a form, and what it did: before, after, undo, note.
 Told = tuple[str, Mapping[str, Any]]
 COOKIE, DOOR_COOKIE = "radfleet_session", "radfleet_door"
-FORM_BYTES_MAX = 16_384
+FORM_BYTES_MAX, FILE_BYTES_MAX = 16_384, 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +96,57 @@ def mark(token: str) -> str:
 
 async def form(request: Request, token: str) -> dict[str, str]:
     """The fields of a form. Raises FormInvalid, FormStale."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
+    if _kind(request) != "application/x-www-form-urlencoded":
         raise FormInvalid("this is no form")
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > FORM_BYTES_MAX:
-            raise FormInvalid("the form is too long")
+    body = await _body(request, FORM_BYTES_MAX)
     try:
         fields = dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=40))
-        fields = {name: value.strip() for name, value in fields.items()}
     except (ValueError, UnicodeDecodeError):
         raise FormInvalid("the form is damaged") from None
+    return _checked(fields, token)
+
+
+async def form_with_file(request: Request, token: str) -> tuple[dict[str, str], bytes]:
+    """The fields of a form and its one file, empty where none was chosen. Raises FormInvalid, FormStale."""
+    if _kind(request) != "multipart/form-data":
+        raise FormInvalid("this is no form with a file")
+    boundary = parse_options_header(request.headers["content-type"])[1].get("boundary", "")
+    body = await _body(request, FILE_BYTES_MAX + FORM_BYTES_MAX)
+    limit = len(body) + 1
+    try:
+        parser = MultipartParser(
+            BytesIO(body),
+            boundary,
+            len(body),
+            strict=True,
+            part_limit=40,
+            spool_limit=limit,
+            memory_limit=limit,
+        )
+        parts = await run_in_threadpool(parser.parts)
+        if sum(part.size for part in parts if not part.filename) > FORM_BYTES_MAX:
+            raise FormInvalid("the form is too long")
+        fields = {part.name: part.value for part in parts if not part.filename}
+    except (MultipartError, UnicodeDecodeError):
+        raise FormInvalid("the form is damaged") from None
+    return _checked(fields, token), b"".join(part.raw for part in parts if part.filename)
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _body(request: Request, most: int) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most:
+            raise FormInvalid("the form is too long")
+    return bytes(body)
+
+
+def _checked(fields: dict[str, str], token: str) -> dict[str, str]:
+    fields = {name: value.strip() for name, value in fields.items()}
     if any("\0" in value or "\ufffd" in value for value in fields.values()):
         raise FormInvalid("the form holds bytes that are no text")
     if not token or not hmac.compare_digest(fields.get("mark", "").encode(), mark(token).encode()):

@@ -34,9 +34,9 @@ class ReadOnly(Forbidden):
     cure = "Use a key without a clinic: radfleet account key add NAME."
 
 
-class PictureAway(Unavailable):
-    """The picture cannot be had at this moment."""
+class DoorAway(Unavailable):
+    """What the store holds cannot be reached at this moment."""
 
-    code = "web.picture_away"
-    why = "Pictures come from the HTTP door, which holds the store; it does not answer."
-    cure = "See radfleet status for the part http; the findings on the page do not depend on it."
+    code = "web.door_away"
+    why = "Pictures, masks and readings go through the HTTP door, which holds the store; it does not answer."
+    cure = "See radfleet status for the part http, then send it again; what the pages show does not depend on it."

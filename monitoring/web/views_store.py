@@ -153,6 +153,27 @@ def deliveries(conn: Conn, study_id: UUID) -> list[Row]:
     return _rows(conn, DELIVERIES, study_id=study_id)
 
 
+# What others said stays hidden while the study is still to be read blind; that somebody has read it does not.
+READINGS = """
+select r.task, r.revision, r.reader, r.blinded, r.at, b.task is not null as hidden,
+  case when b.task is null then r.decision end as decision, case when b.task is null then r.dice end as dice,
+  case when b.task is null then r.minutes end as minutes
+from serving.review_v r left join monitoring.blind_v b
+  on b.clinic_id = r.clinic_id and b.study_id = r.study_id and b.task = r.task
+where r.study_id = %(study_id)s order by r.at limit 100"""
+BLIND = "select 1 from monitoring.blind_v where study_id = %(study_id)s and task = %(task)s"
+
+
+def readings(conn: Conn, study_id: UUID) -> list[Row]:
+    """What readers said of a study, the oldest first."""
+    return _rows(conn, READINGS, study_id=study_id)
+
+
+def is_blind(conn: Conn, study_id: UUID, task: str) -> bool:
+    """Whether this answer is still to be read blind."""
+    return bool(_rows(conn, BLIND, study_id=study_id, task=task))
+
+
 PICTURE = """
 select a.clinic_id, a.picture from serving.answer_v a
 where a.study_id = %(study_id)s and a.task = %(task)s and a.picture is not null

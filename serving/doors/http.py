@@ -3,11 +3,11 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
-from uuid import UUID
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -45,13 +45,12 @@ _STATUS: dict[type[RadfleetError], int] = {
     BadMultipart: 400,
     BadUid: 400,
 }
-_HEADERS = {
+HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
 
-Draw = Callable[[str, UUID, UUID], bytes]  # word of the pages, clinic, object -> PNG
 FindKey = Callable[[str], Sender]  # API key -> clinic; raises a Forbidden error
 
 
@@ -60,9 +59,12 @@ def application(
     find: FindKey,
     ready: Callable[[], None],
     hint: Hint | None = None,
-    draw: Draw | None = None,
+    pages: Callable[[FastAPI], None] | None = None,
 ) -> FastAPI:
-    """The door as an ASGI application. ``ready`` raises the named error for which the door cannot promise anything."""
+    """The door as an ASGI application.
+
+    ``ready`` raises the named error for which the door cannot promise anything; ``pages`` adds what our pages ask.
+    """
     app = FastAPI(title="Radfleet", docs_url=None, redoc_url=None, openapi_url=None)
     places = asyncio.Semaphore(REQUESTS_MAX)
 
@@ -72,15 +74,15 @@ def application(
 
     @app.get("/healthz")
     def healthz() -> JSONResponse:
-        return JSONResponse({"status": "ok"}, headers=_HEADERS)
+        return JSONResponse({"status": "ok"}, headers=HEADERS)
 
     @app.get("/readyz")
     def readyz() -> JSONResponse:
         ready()
-        return JSONResponse({"status": "ready"}, headers=_HEADERS)
+        return JSONResponse({"status": "ready"}, headers=HEADERS)
 
     async def store(request: Request, study: str) -> JSONResponse:
-        clinic = await run_in_threadpool(find, _key(request))
+        clinic = await run_in_threadpool(find, key(request))
         boundary = _checked(request, study)
         if places.locked():
             raise DoorBusy
@@ -104,19 +106,15 @@ def application(
     async def store_one(request: Request, study: str) -> JSONResponse:
         return await store(request, study)
 
-    if draw:
-
-        @app.get("/pictures/{clinic}/{picture}")
-        def picture(request: Request, clinic: UUID, picture: UUID) -> Response:
-            return Response(draw(_key(request), clinic, picture), media_type="image/png", headers=_HEADERS)
-
+    if pages:
+        pages(app)
     return app
 
 
 def problem(error: RadfleetError) -> JSONResponse:
     """RFC 9457 answer of one named error."""
     status = _STATUS.get(type(error), error.answer.http)
-    headers = dict(_HEADERS)
+    headers = dict(HEADERS)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.answer.retry:
@@ -125,7 +123,8 @@ def problem(error: RadfleetError) -> JSONResponse:
     return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
 
 
-def _key(request: Request) -> str:
+def key(request: Request) -> str:
+    """The bearer's word of a request. Raises KeyMissing."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not token.strip():
         raise KeyMissing
@@ -146,25 +145,30 @@ def _checked(request: Request, study: str) -> bytes:
     return boundary_of(request.headers.get("content-type", ""))
 
 
+async def pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises RequestStalled, BadMultipart where the sender went away."""
+    stream: AsyncIterator[bytes] = request.stream().__aiter__()
+    while True:
+        try:
+            yield await asyncio.wait_for(anext(stream), IDLE_S)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise RequestStalled from None
+        except ClientDisconnect:
+            raise BadMultipart("the sender went away before the end of the body") from None
+
+
 async def _read(request: Request, reader: MultipartReader) -> None:
     """Push the body through the reader, in pieces large enough that changing threads costs nothing."""
-    pieces = bytearray()
-    stream: AsyncIterator[bytes] = request.stream().__aiter__()
-    try:
-        while True:
-            try:
-                pieces += await asyncio.wait_for(anext(stream), IDLE_S)
-            except StopAsyncIteration:
-                break
-            if len(pieces) >= _PIECE_BYTES:
-                await run_in_threadpool(reader.feed, bytes(pieces))
-                pieces.clear()
-        await run_in_threadpool(reader.feed, bytes(pieces))
-        await run_in_threadpool(reader.close)
-    except TimeoutError:
-        raise RequestStalled from None
-    except ClientDisconnect:
-        raise BadMultipart("the sender went away before the end of the body") from None
+    waiting = bytearray()
+    async for piece in pieces(request):
+        waiting += piece
+        if len(waiting) >= _PIECE_BYTES:
+            await run_in_threadpool(reader.feed, bytes(waiting))
+            waiting.clear()
+    await run_in_threadpool(reader.feed, bytes(waiting))
+    await run_in_threadpool(reader.close)
 
 
 def _answer(stow: StowRequest) -> JSONResponse:
@@ -175,7 +179,7 @@ def _answer(stow: StowRequest) -> JSONResponse:
     if errors and not stow.receipts() and all(e.answer.retry for e in errors):
         return problem(errors[0])
     status, body = stow.answer()
-    return JSONResponse(body, status, headers=_HEADERS, media_type="application/dicom+json")
+    return JSONResponse(body, status, headers=HEADERS, media_type="application/dicom+json")
 
 
 def serve(settings: Settings, database: Database) -> None:
@@ -183,8 +187,8 @@ def serve(settings: Settings, database: Database) -> None:
     import uvicorn
 
     from registry import clinics
+    from serving.doors import pages
     from serving.doors.record import DatabaseRecorder, hint_release
-    from serving.results import pictures
 
     def find(token: str) -> Sender:
         with database.system() as conn:
@@ -199,7 +203,13 @@ def serve(settings: Settings, database: Database) -> None:
 
     quiet()
     intake = Intake(store, DatabaseRecorder(database, settings))
-    app = application(intake, find, ready, hint_release(database), pictures.drawer(settings, database))
+    app = application(
+        intake,
+        find,
+        ready,
+        hint_release(database),
+        partial(pages.attach, settings=settings, database=database),
+    )
     # No access log: the addresses of STOW-RS hold StudyInstanceUIDs.
     options: dict[str, Any] = {
         "access_log": False,

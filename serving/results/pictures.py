@@ -14,6 +14,13 @@ from serving.results.errors import PictureUnknown
 WORD = "door-token"
 
 
+def check(settings: Settings, word: str) -> None:
+    """Whether it is our own pages that ask. Raises KeyWrong."""
+    mine = settings.secret(WORD)
+    if not mine or not hmac.compare_digest(word.encode(), mine.encode()):
+        raise KeyWrong
+
+
 def drawer(settings: Settings, database: Database) -> Callable[[str, UUID, UUID], bytes]:
     """A function of the pages' word, a clinic and a preview object's id: its pixels as PNG, without any header.
 
@@ -21,9 +28,7 @@ def drawer(settings: Settings, database: Database) -> Callable[[str, UUID, UUID]
     """
 
     def draw(word: str, clinic_id: UUID, object_id: UUID) -> bytes:
-        mine = settings.secret(WORD)
-        if not mine or not hmac.compare_digest(word.encode(), mine.encode()):
-            raise KeyWrong
+        check(settings, word)
         with database.tenant(clinic_id) as conn:
             path = results_store.preview_path(conn, clinic_id, object_id)
         if path is None:

@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 
 from registry.core.settings import Settings
-from serving.doors import http
+from serving.doors import http, pages
 from serving.imaging.volume import Volume
-from serving.results import pictures, preview, source
+from serving.results import preview, source
 from tests.kit import sources as kit
 from tests.kit.answered import AnsweredStudy
 from tests.kit.db import FreshDb
@@ -63,6 +64,7 @@ def add_preview(world: World, study: AnsweredStudy, findings: dict[str, Any]) ->
 def door(db: FreshDb) -> Iterator[Settings]:
     """The HTTP door as far as pictures go; settings that lead the pages to it."""
     nothing: Any = None
-    app = http.application(nothing, nothing, nothing, draw=pictures.drawer(db.settings, db.database))
+    its = partial(pages.attach, settings=db.settings, database=db.database)
+    app = http.application(nothing, nothing, nothing, pages=its)
     with listening(app) as base:
         yield replace(db.settings, door_url=base)

@@ -1,22 +1,22 @@
 """Studies: what came in, and of one study the picture, what was found, how it went and where it was sent."""
 
-import http.client
+import json
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
-from monitoring.web import views_store, words
-from monitoring.web.desk import Visit
-from monitoring.web.errors import PageUnknown, PictureAway
+from monitoring.web import door, views_store, words
+from monitoring.web.desk import Told, Visit
+from monitoring.web.errors import DoorAway, FormInvalid, PageUnknown
 from monitoring.web.render import Page
-from registry import explain, secrets
+from registry import explain
+from registry.accounts import Act
 from registry.core.errors import RadfleetError
 from registry.errors import CodeUnknown
 
 STATES = ("receiving", "ready", "running", "done", "rejected", "dead", "past")
-PICTURE_S, PICTURE_BYTES_MAX = 10, 8 << 20
 _TASK = re.compile(r"[a-z0-9-]{1,64}")
 
 
@@ -51,11 +51,16 @@ def one(visit: Visit) -> Page:
             raise PageUnknown("there is no such study")
         answers, steps = views_store.answers(conn, its), views_store.steps(conn, its)
         deliveries = views_store.deliveries(conn, its)
+        readings = views_store.readings(conn, its)
     first = steps[0]["at"] if steps else None
     for step in steps:
         step["after_s"] = round((step["at"] - first).total_seconds(), 2) if first else 0.0
     failure = _failure(study["code"])
-    facts = {"study": study, "answers": answers, "steps": steps, "deliveries": deliveries, "failure": failure}
+    facts = {
+        "study": study, "answers": answers, "steps": steps, "deliveries": deliveries, "failure": failure,
+        "readings": readings, "may_read": visit.may(Act.REVIEW),
+        "mine": {row["task"] for row in readings if row["reader"] == visit.who.account},
+    }  # fmt: skip
     silent = any(step["step"] == "answered" and step["detail"].get("silent") for step in steps)
     return Page("study.html", "/studies", heading(study, answers, deliveries, failure, silent=silent), facts)
 
@@ -98,33 +103,69 @@ def heading(
 
 
 def picture(visit: Visit) -> bytes:
-    """The overlay of one study as PNG, out of the HTTP door. Raises PageUnknown, PictureAway.
+    """The overlay of one study as PNG, out of the HTTP door. Raises PageUnknown, DoorAway.
 
     The door draws it from the secondary capture, in which everything beyond a rim around the brain is black.
     """
-    its, task = _id(visit), visit.args["task"]
-    if not _TASK.fullmatch(task):
-        raise PageUnknown
+    its, task = _id(visit), _task(visit)
     with visit.reading() as conn:
         found = views_store.picture(conn, its, task)
     if found is None:
         raise PageUnknown("this study has no picture")
-    settings = visit.desk.settings
-    local = "127.0.0.1" if settings.bind in ("0.0.0.0", "::") else settings.bind  # noqa: S104 - compared, not bound
-    where = urlsplit(settings.door_url or f"http://{local}:{settings.http_port}")
-    door = http.client.HTTPConnection(where.hostname or local, where.port or 80, timeout=PICTURE_S)
-    try:
-        word = {"Authorization": f"Bearer {secrets.ensure(settings, 'door-token')}"}
-        door.request("GET", f"/pictures/{found[0]}/{found[1]}", headers=word)
-        answer = door.getresponse()
-        data = answer.read(PICTURE_BYTES_MAX + 1)
-    except (OSError, http.client.HTTPException) as error:
-        raise PictureAway from error
-    finally:
-        door.close()
-    if answer.status != 200 or not data.startswith(b"\x89PNG") or len(data) > PICTURE_BYTES_MAX:
-        raise PictureAway(why=f"The HTTP door answered with {answer.status} and no picture.")
+    data = door.ask(visit.desk.settings, f"/pictures/{found[0]}/{found[1]}")
+    if not data.startswith(b"\x89PNG"):
+        raise DoorAway(why="The HTTP door answered with no picture.")
     return data
+
+
+def mask(visit: Visit) -> bytes:
+    """Our mask of one study as packed NIfTI, to be corrected. Raises PageUnknown, DoorAway, StillBlind by its code."""
+    its, task = _id(visit), _task(visit)
+    return door.ask(visit.desk.settings, f"/masks/{_clinic_of(visit, its)}/{its}/{task}", seconds=60)
+
+
+def read(visit: Visit, fields: Mapping[str, str], file: bytes) -> Told:
+    """Enter a reading of the newest answer; ``file`` is the reader's mask, empty where there is none.
+
+    It was read blind when the page did not show our mask and still would not: no field alone makes it so.
+    """
+    its, task = _id(visit), _task(visit)
+    clinic = _clinic_of(visit, its)
+    with visit.deciding() as conn:
+        reader = visit.actor(conn, Act.REVIEW)
+    with visit.reading() as conn:
+        blind = fields.get("shown") == "no" and views_store.is_blind(conn, its, task)
+    minutes = fields.get("minutes", "")
+    if minutes and not re.fullmatch(r"\d{1,3}(\.\d{1,2})?", minutes):
+        raise FormInvalid("minutes are a number")
+    said = {
+        "decision": fields.get("decision", ""), "reader": reader, "task": task, "blinded": blind,
+        "minutes": float(minutes) if minutes else None, "note": fields.get("note", ""),
+    }  # fmt: skip
+    made = json.loads(
+        door.ask(visit.desk.settings, f"/reviews/{clinic}/{its}", body=file, said=said, seconds=120)
+    )
+    dice = "no mask" if made["dice"] is None else f"Dice {made['dice']:.3f}"
+    told = {
+        "before": "no reading", "after": f"{made['decision']}, {dice}{', blinded' if made['blinded'] else ''}",
+        "undo": f"radfleet review withdraw {made['id']} --reason TEXT",
+        "note": "What is to be read next is under Work.",
+    }  # fmt: skip
+    return f"/studies/{its}", told
+
+
+def _task(visit: Visit) -> str:
+    if not _TASK.fullmatch(visit.args["task"]):
+        raise PageUnknown
+    return visit.args["task"]
+
+
+def _clinic_of(visit: Visit, study: UUID) -> UUID:
+    with visit.reading() as conn:
+        found = views_store.study(conn, study)
+    if found is None:
+        raise PageUnknown("there is no such study")
+    return UUID(str(found["clinic_id"]))
 
 
 def _failure(code: str | None) -> dict[str, str] | None:

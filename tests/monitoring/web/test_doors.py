@@ -275,7 +275,7 @@ def test_a_picture_that_cannot_be_had_is_named(site: Site, world: World) -> None
             "insert into serving.result_object(clinic_id, result_id, kind, path, size, sha256) "
             "values (%s, %s, 'preview', 'x', 1, %s)", clinic, result, b"0" * 32)  # fmt: skip
         answer = client.get(f"/studies/{study}/picture/ms-lesion", headers={"Accept": "application/json"})
-        assert (answer.status_code, answer.json()["code"]) == (503, "web.picture_away")
+        assert (answer.status_code, answer.json()["code"]) == (503, "web.door_away")
 
 
 def test_a_fault_of_ours_shows_no_value(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,4 +90,4 @@ def test_a_picture_that_the_store_lost_is_named(
         draw(secrets.ensure(fresh_db.settings, pictures.WORD), study.clinic, id)
     with site.client("vera") as client:
         answer = client.get(f"/studies/{study.study}/picture/ms-lesion")
-        assert (answer.status_code, "web.picture_away" in answer.text) == (503, True)
+        assert (answer.status_code, PictureUnknown.code in answer.text) == (404, True)
