@@ -37,6 +37,7 @@ from registry.sign_in.errors import SessionOver
 
 Show = Callable[[Visit], Page]
 Do = Callable[[Visit, Mapping[str, str]], Told]
+Take = Callable[[Visit, Mapping[str, str], bytes], Told]  # a form with a file
 
 PAGES: Mapping[str, Show] = {
     "/": fleet.show,
@@ -66,6 +67,7 @@ FORMS: Mapping[str, Do] = {
     "/promotions/{id}/withdraw": promotion.withdraw,
     "/promotions/{id}/rollback": promotion.rollback,
 }
+FILES: Mapping[str, Take] = {"/studies/{study}/read/{task}": study.read}
 MASK_NAME = 'attachment; filename="mask.nii.gz"'
 
 

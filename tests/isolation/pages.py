@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import httpx
 
 from monitoring.web import desk
-from monitoring.web.app import FORMS, PAGES
+from monitoring.web.app import FILES, FORMS, PAGES
 from registry import clinics
 from registry.core.db import Conn
 from registry.promotions import moves
@@ -26,7 +26,8 @@ from tests.kit.world import DIGEST_A, DIGEST_B, World
 # What an address's argument surely names; other addresses are asked with everything, and only their words are judged.
 NAMED = {
     "/clinics/{clinic}": "clinic", "/flags/{id}": "flag", "/flags/{id}/report": "flag", "/promotions/{id}": "promotion",
-    "/studies/{study}": "study", "/studies/{study}/picture/{task}": "study", "/models/{digest}": "model",
+    "/studies/{study}": "study", "/studies/{study}/picture/{task}": "study",
+    "/studies/{study}/mask/{task}": "study", "/models/{digest}": "model",
 }  # fmt: skip
 NOWHERE = {
     "clinic": "nowhere",
@@ -39,7 +40,8 @@ TASK = "brain-extraction"
 STATE = """
 select (select md5(string_agg(f::text, ',' order by f.id)) from monitoring.flag f),
   (select md5(string_agg(p::text, ',' order by p.id)) from registry.promotion p),
-  (select count(*) from registry.binding), (select count(*) from monitoring.flag_event)"""
+  (select count(*) from registry.binding), (select count(*) from monitoring.flag_event),
+  (select count(*) from serving.review)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +99,13 @@ def probe(site: Site, victim: Held, intruder: Held, tally: Tally, *, thin: bool 
                         seen |= _told(answer, name, NOWHERE[kind]) != _told(other, name, NOWHERE[kind])
                     tally.note(f"page {template}", seen)
         mark = desk.mark(client.cookies["radfleet_session"])
-        for template in FORMS:
-            for _, name in _names(victim, template.rpartition("/")[0] if thin else template, thin):
+        fields = {"mark": mark, "reason": "probe", "hours": "1", "decision": "accept", "shown": "yes"}
+        for template in FORMS | FILES:
+            object_ = re.sub(r"/[a-z]+(/\{task\})?$", "", template)
+            for _, name in _names(victim, object_ if thin else template, thin):
                 before = site_state(site)
-                answer = client.post(
-                    _filled(template, name), data={"mark": mark, "reason": "probe", "hours": "1"}
-                )
+                file = {"mask": ("", b"")} if template in FILES else None
+                answer = client.post(_filled(template, name), data=fields, files=file)
                 seen = answer.status_code < 400 or _foreign(answer.text, name, victim)
                 tally.note(f"form {template}", seen or site_state(site) != before)
 
