@@ -143,7 +143,7 @@ def _pairs(its: Sequence[Evidence], other: Sequence[Evidence], *, apart: bool) -
     ours, theirs = _scores(its, min), _scores(other, max)
     shared = {dataset for dataset, _ in ours}
     found: dict[str, int] = {}
-    for dataset, person in ours.keys() & theirs.keys():
+    for dataset, person in (key for key in ours if key in theirs):
         name = f"{dataset}/{person}" if apart else person
         difference = ours[dataset, person] - theirs[dataset, person]
         found[name] = min(difference, found.get(name, difference))
