@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from monitoring import notices
 from monitoring.evidence import freeze
+from monitoring.evidence.monthly import Months
 from monitoring.judge.days import Days
 from monitoring.notices import Send
 from monitoring.onboarding import conformance
@@ -22,10 +23,11 @@ def loop(db: Database, stop: Callable[[], bool], *, tell: Mapping[str, Send]) ->
     Each turn's work is whole transactions: what a kill interrupts begins again as if it had not begun.
     """
     follower, days, estimates = Follower(db, notify=[*tell]), Days(db, notify=[*tell]), Estimates(db)
+    months = Months(db)
     while not stop():
         try:
             taken = follower.turn() + conformance.turn(db) + days.turn() + estimates.turn()
-            taken += freeze.freeze_one(db)  # one report a turn: drawing takes seconds
+            taken += freeze.freeze_one(db) or months.turn()  # one report a turn: drawing takes seconds
             while tell and not stop() and notices.send_one(db, tell):
                 pass
         except DatabaseAway as error:

@@ -64,6 +64,27 @@ def streams(conn: Conn, clinic: str, days: int) -> list[Waiting]:
         return cursor.execute(STREAMS, {"clinic": clinic, "days": days}).fetchall()
 
 
+# From the first study of last month on; reports of a month are drawn once, in the next.
+MONTHS = """
+select s.clinic_id, s.clinic, s.stream_id, null::bigint as flag_id, s.epoch, m.since_seq, s.watched
+from monitoring.stream_v s
+cross join lateral (select min(o.seq) as since_seq, count(*) as studies from monitoring.observation_v o
+  where o.clinic_id = s.clinic_id and o.stream_id = s.stream_id and o.outcome not in ('again', 'nothing')
+    and o.at >= date_trunc('month', now()) - interval '1 month') m
+where s.stream_id is not null and s.state <> 'superseded' and m.studies >= %(current_min)s
+  and s.n - m.studies >= %(reference_min)s
+  and not exists (select from monitoring.report_v r where r.clinic_id = s.clinic_id and r.stream_id = s.stream_id
+    and r.kind = 'month' and r.at >= date_trunc('month', now()))
+order by s.clinic, s.n desc limit 2000"""
+
+
+def months(conn: Conn, reference_min: int, current_min: int) -> list[Waiting]:
+    """Streams whose report of last month was not drawn yet, where there is enough to compare."""
+    with conn.cursor(row_factory=class_row(Waiting)) as cursor:
+        values = {"reference_min": reference_min, "current_min": current_min}
+        return cursor.execute(MONTHS, values).fetchall()
+
+
 # The first half of what each stream of a clinic has so far is the reference, the second half is compared with it.
 HALVES = """
 select s.clinic_id, s.clinic, s.stream_id, null::bigint as flag_id, s.epoch,
@@ -97,21 +118,27 @@ def same(conn: Conn, its: Waiting, kind: str, rows_digest: str) -> str | None:
 
 # The reference is what the epoch stands on: an epoch that kept its reference stands on the rows of the one before it.
 ROWS = """
-select o.seq >= %(since_seq)s as current, o.scanner_group, f.values
-from monitoring.observation_v o join serving.feature_v f on f.clinic_id = o.clinic_id and f.seq = o.seq
-where o.clinic_id = %(clinic_id)s and o.stream_id = %(stream_id)s and o.outcome not in ('again', 'nothing')
-  and o.seq > coalesce((select max(e.from_seq) from monitoring.reference_epoch e where e.clinic_id = o.clinic_id
-    and e.stream_id = o.stream_id and e.fresh and e.epoch <= %(epoch)s), 0)
-order by o.seq desc limit 2000"""
+with chosen as (select o.seq, o.seq >= %(since_seq)s as current, o.scanner_group,
+    row_number() over (partition by o.seq >= %(since_seq)s order by o.seq desc) as nth
+  from monitoring.observation_v o
+  where o.clinic_id = %(clinic_id)s and o.stream_id = %(stream_id)s and o.outcome not in ('again', 'nothing')
+    and o.seq > coalesce((select max(e.from_seq) from monitoring.reference_epoch e where e.clinic_id = o.clinic_id
+      and e.stream_id = o.stream_id and e.fresh and e.epoch <= %(epoch)s), 0))
+select c.current, c.scanner_group, f.values from chosen c
+join serving.feature_v f on f.clinic_id = %(clinic_id)s and f.seq = c.seq
+where c.nth <= 1000 order by c.seq"""
 
 
 def rows(conn: Conn, its: Waiting) -> tuple[list[Row], list[Row]]:
-    """(reference, current) rows in sequence order: the watched features that have a number, and the scanner group."""
+    """(reference, current) rows in sequence order: the watched features that have a number, and the scanner group.
+
+    The newest 1,000 of each side.
+    """
     values = {
         "clinic_id": its.clinic_id, "stream_id": its.stream_id, "since_seq": its.since_seq, "epoch": its.epoch
     }  # fmt: skip
     found: tuple[list[Row], list[Row]] = ([], [])
-    for current, group, features in reversed(conn.execute(ROWS, values).fetchall()):
+    for current, group, features in conn.execute(ROWS, values):
         found[current].append({**_numbers(features, its.watched), GROUP: str(group)})
     return found
 

@@ -96,7 +96,7 @@ def routes(settings: Settings, db: Database) -> FastAPI:
     sandbox = HEADERS | {"Content-Security-Policy": SANDBOX}
     for path, find in (
         ("/flags/{id}/report", flag.report),
-        ("/clinics/{clinic}/onboarding/{digest}", onboarding.report),
+        ("/clinics/{clinic}/reports/{digest}", clinic.report),
     ):
         app.add_api_route(path, _bytes(desk, find, "text/html; charset=utf-8", sandbox), methods=["GET"])
 

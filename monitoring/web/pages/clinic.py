@@ -5,15 +5,17 @@ from datetime import timedelta
 from typing import Any
 
 from monitoring import flags_store
+from monitoring.evidence import freeze, reports_store
 from monitoring.qa import estimated_store, metrics, qa_store
 from monitoring.web import views_store, words
 from monitoring.web.desk import Visit
+from monitoring.web.errors import PageUnknown
 from monitoring.web.pages import evidence, fleet
 from monitoring.web.render import Page
 from registry import clinics, holds_store
 from registry.onboarding import readiness
 
-DAYS = 90
+DAYS, REPORTS = 90, 6
 _HEADING = {
     "fine_tune": "{}: give it a fine-tuned version.",
     "recalibrate": "{}: recalibrate the version that answers it.",
@@ -52,7 +54,7 @@ def show(visit: Visit) -> Page:
         stream["odds"] = evidence.lines(known.get(stream["stream_id"]))
     facts: dict[str, Any] = {
         "clinic": about, "need": row["need"], "why": row["why"], "streams": streams, "flags": flags, "bound": bound,
-        "studies": studies, "timeline": past, "steps": [], "holds": [], "qa": [], "days": DAYS,
+        "studies": studies, "timeline": past, "steps": [], "holds": [], "qa": [], "days": DAYS, "reports": [],
     }  # fmt: skip
     if not visit.who.clinic_id:
         with visit.reading() as conn:
@@ -60,6 +62,7 @@ def show(visit: Visit) -> Page:
             since = now - timedelta(days=DAYS)
             outcomes, reviews = qa_store.outcomes(conn, slug, since), qa_store.reviews(conn, slug, since)
             last = qa_store.last_studies(conn, slug)
+            facts["reports"] = [asdict(one) for one in reports_store.reports(conn, slug, None, REPORTS)]
         cuts = metrics.metrics(outcomes, reviews, metrics.By.VERSION, now, timedelta(days=DAYS), last)
         facts["qa"] = [asdict(cut) for cut in cuts]
         with visit.deciding() as conn:
@@ -74,3 +77,18 @@ def show(visit: Visit) -> Page:
         stop = words.count(len(facts["holds"]), "hold stops", "holds stop")
         heading = f"{about['name']}: {stop} delivery, release what is over."
     return Page("clinic.html", "/", heading, facts)
+
+
+def report(visit: Visit) -> bytes:
+    """A report of this clinic by Evidently, exactly as it was frozen. Raises PageUnknown."""
+    visit.fleet_only()
+    begin = visit.args["digest"]
+    with visit.reading() as conn:
+        its = clinics.by_slug(conn, visit.args["clinic"])
+        found = [
+            one.digest for one in reports_store.reports(conn, its.slug, None, 500)
+            if one.digest.removeprefix("sha256:").startswith(begin)
+        ]  # fmt: skip
+        if len(begin) < 12 or len(found) != 1:
+            raise PageUnknown
+        return freeze.html(conn, its.id, found[0])

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Final
 
-from monitoring.evidence import freeze, reports_store
+from monitoring.evidence import reports_store
 from monitoring.onboarding import standing, steps
 from monitoring.onboarding.standing import Standing
 from monitoring.web.desk import Told, Visit
-from monitoring.web.errors import PageUnknown
 from monitoring.web.render import Page
 from registry import clinics
 from registry.accounts import Act
@@ -58,19 +57,6 @@ def accept(visit: Visit, fields: Mapping[str, str]) -> Told:
         "note": "" if signed else "Another person signs on this page.",
     }  # fmt: skip
     return f"/clinics/{its.slug}/onboarding", said
-
-
-def report(visit: Visit) -> bytes:
-    """Evidently's report of the silent run, exactly as it was frozen."""
-    its, begin = _clinic(visit), visit.args["digest"]
-    with visit.reading() as conn:
-        found = [
-            one.digest for one in reports_store.reports(conn, its.slug, None, 200)
-            if one.kind == "onboarding" and one.digest.removeprefix("sha256:").startswith(begin)
-        ]  # fmt: skip
-        if len(begin) < 12 or len(found) != 1:
-            raise PageUnknown
-        return freeze.html(conn, its.id, found[0])
 
 
 def _clinic(visit: Visit) -> Clinic:

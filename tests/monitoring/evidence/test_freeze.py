@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from monitoring.evidence import freeze, reports_store
 from monitoring.evidence.errors import FileUnfit, ReportAbsent, ReportDamaged, ReportFailed, RowsTooFew
+from monitoring.evidence.monthly import EVERY_S, FIRST_S, Months
 from monitoring.evidence.report import Report
 from monitoring.evidence.tables import Tables, opinion
 from registry.cli import build
@@ -184,6 +185,46 @@ def test_the_last_days_against_what_came_before(world: World, clinic: Any) -> No
         60,
         12,
     )
+
+
+def test_the_month_that_has_ended_is_drawn_once_by_itself(world: World, clinic: Any) -> None:
+    flagged(world, clinic)
+    world.bind(clinic, task="ms-lesion")
+    now, library = [0.0], Library()
+    months = Months(world.db.database, library, lambda: now[0])
+    assert (months.turn(), library.seen) == (0, []), "a start has other things to do"
+    now[0] += FIRST_S
+    assert months.turn() == 0, "nothing came before last month"
+    world.sql(
+        "update monitoring.observation set at = at - interval '90 days' where scanner_group = 'old scanner'"
+    )
+    now[0] += EVERY_S
+    assert [months.turn() for _ in range(3)] == [1, 0, 0]
+    (its,) = library.seen
+    assert (len(its.reference), len(its.current)) == (60, 12)
+    now[0] += EVERY_S
+    assert months.turn() == 0, "a month has one report"
+    world.sql("alter table monitoring.report disable trigger report_fixed")
+    world.sql("update monitoring.report set at = at - interval '32 days'")
+    now[0] += EVERY_S
+    assert months.turn() == 1, "the next has its own"
+
+
+def test_a_month_that_cannot_be_drawn_stops_nothing(world: World, clinic: Any) -> None:
+    flagged(world, clinic)
+    world.bind(clinic, task="ms-lesion")
+    world.sql(
+        "update monitoring.observation set at = at - interval '90 days' where scanner_group = 'old scanner'"
+    )
+
+    def broken(_: Tables) -> Report:
+        raise ReportFailed
+
+    now = [0.0]
+    months = Months(world.db.database, broken, lambda: now[0])
+    now[0] = FIRST_S
+    assert [months.turn(), months.turn()] == [1, 0]
+    assert world.sql("select count(*) from monitoring.report") == [(0,)]
 
 
 def test_the_commands(world: World, clinic: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_the_page_shows_conformance_with_advice_and_the_frozen_report(way: Way, 
         page = vera.get(PAGE).text
         assert "Set the slice thickness to 3 mm or less" in page
         assert "siemens Prisma" in page
-        address = f"{PAGE}/{one.digest[7:19]}"
+        address = f"/clinics/north/reports/{one.digest[7:19]}"
         assert address in page
         answer = vera.get(address)
         assert answer.content == b"<html>31</html>"
