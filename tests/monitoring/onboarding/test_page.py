@@ -63,8 +63,8 @@ def test_the_page_shows_conformance_with_advice_and_the_frozen_report(way: Way, 
         answer = vera.get(address)
         assert answer.content == b"<html>31</html>"
         assert answer.headers["content-security-policy"].startswith("sandbox")
-        assert vera.get(f"{PAGE}/{one.digest[7:12]}").status_code == 404
-        assert vera.get(f"{PAGE}/{'0' * 12}").status_code == 404
+        assert vera.get(f"/clinics/north/reports/{one.digest[7:12]}").status_code == 404
+        assert vera.get(f"/clinics/north/reports/{'0' * 12}").status_code == 404
         assert vera.get("/clinics/nowhere/onboarding").status_code == 404
         assert f'href="{PAGE}"' in vera.get("/clinics/north").text
 
