@@ -55,7 +55,7 @@ bench-intake: $(STAMP) ## Durable C-STORE against Orthanc with fsync
 bench-models: $(STAMP) ## Dice of the shipped models on people never trained on
 	$(BIN)/python -m serving.training.bench
 
-bench-monitoring: $(STAMP) ## The drift detector beside Evidently, ADWIN and CUSUM, on real sites and in pixels (QUICK=1)
+bench-monitoring: $(STAMP) ## The drift detector beside its rivals on one grid, on real tables and in pixels (QUICK=1)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.monitoring $(if $(call on,$(QUICK)),--quick)
 
 bench-harm: $(STAMP) ## From a harmful change to the right verdict, simulated: days, labels, minutes (QUICK=1)

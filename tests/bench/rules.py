@@ -16,8 +16,9 @@ from monitoring.detect import detector
 from monitoring.detect.ranks import Floats
 
 WINDOW, DAY = 50, 10
+ASYMPTOTIC = "asymp"
 YEAR = 3650
-_P: dict[tuple[int, int, int], float] = {}
+_P: dict[tuple[int, int, int, str], float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,13 @@ class Rule:
     source: str
 
 
-def r(values: Floats, n: int) -> Floats:
-    """S of detector R; it goes on after its flag, its reference does not."""
-    state = detector.begin([f"f{i}" for i in range(values.shape[1])], values[:n], [""] * n, epoch=1, h=YEAR)
+def r(values: Floats, n: int, groups: Sequence[str] = ()) -> Floats:
+    """S of detector R; it goes on after its flag, its reference does not. ``groups``: each row's scanner, if known."""
+    of = groups or [""] * len(values)
+    state = detector.begin([f"f{i}" for i in range(values.shape[1])], values[:n], of[:n], epoch=1, h=YEAR)
     found = np.empty(len(values) - n)
     for t in range(len(found)):
-        state, _ = detector.step(state, str(n + t), "", values[n + t])
+        state, _ = detector.step(state, str(n + t), of[n + t], values[n + t])
         found[t] = state.statistic
     return found
 
@@ -65,49 +67,67 @@ def mewma(values: Floats, n: int, weight: float = 0.1) -> Floats:
     return found
 
 
-def p_values(values: Floats, n: int, at: int) -> Floats:
+def p_values(values: Floats, n: int, at: int, method: str = "auto") -> Floats:
     """KS p of each column, the window that ends before row n + at against the reference."""
     window = values[n + at - WINDOW : n + at]
-    return np.array([_p(values[:n, f], window[:, f]) for f in range(values.shape[1])])
+    return np.array([_p(values[:n, f], window[:, f], method) for f in range(values.shape[1])])
 
 
-def _p(reference: Floats, window: Floats) -> float:
+def _p(reference: Floats, window: Floats, method: str) -> float:
     """Without ties p follows from the sizes and the largest distance, so each distance is asked once."""
     both = np.sort(np.concatenate([reference, window]))
     below = [np.searchsorted(np.sort(x), both, side="right") for x in (reference, window)]
     apart = int(np.abs(below[0] * len(window) - below[1] * len(reference)).max())
-    key = (len(reference), len(window), apart)
+    key = (len(reference), len(window), apart, method)
     if key not in _P:
-        _P[key] = float(ks_2samp(reference, window).pvalue)
+        _P[key] = float(ks_2samp(reference, window, method=method).pvalue)
     return _P[key]
 
 
-def _daily(values: Floats, n: int, said: Callable[[int], float], every: int) -> Floats:
+def _daily(values: Floats, n: int, said: Callable[[int], float]) -> Floats:
     found = np.full(len(values) - n, -np.inf)
-    for at in range(WINDOW, len(found) + 1, every):
+    for at in range(WINDOW, len(found) + 1, DAY):
         found[at - 1] = said(at)
     return found
 
 
 def evidently(values: Floats, n: int) -> Floats:
     """Share of columns with KS p < .05, window 50, looked at each day."""
-    return _daily(values, n, lambda at: float(np.mean(p_values(values, n, at) < 0.05)), DAY)
+    return _daily(values, n, lambda at: float(np.mean(p_values(values, n, at) < 0.05)))
 
 
 def bonferroni(values: Floats, n: int) -> Floats:
-    """-log10 of the smallest KS p, window 50, looked at each day."""
-    return _daily(values, n, lambda at: -float(np.log10(p_values(values, n, at).min())), DAY)
+    """-log10 of the smallest KS p, asymptotic as alibi-detect has it, window 50, looked at each day."""
+    return _daily(values, n, lambda at: -float(np.log10(p_values(values, n, at, ASYMPTOTIC).min())))
+
+
+def distances(values: Floats, n: int) -> tuple[Floats, Floats]:
+    """Jensen-Shannon distances by chunks of 50, bins by Doane's rule: of the reference and later, [C, F]."""
+    columns = range(values.shape[1])
+    edges = [np.histogram_bin_edges(values[:n, f], bins="doane") for f in columns]
+
+    def of(rows: Floats) -> Floats:
+        chunks = [rows[at : at + WINDOW] for at in range(0, len(rows) - WINDOW + 1, WINDOW)]
+        return np.array([[_js(values[:n, f], chunk[:, f], edges[f]) for f in columns] for chunk in chunks])
+
+    return of(values[:n]), of(values[n:])
+
+
+def _by_chunk(said: Floats, length: int) -> Floats:
+    found = np.full(length, -np.inf)
+    found[WINDOW - 1 :: WINDOW] = said
+    return found
+
+
+def nannyml_old(values: Floats, n: int) -> Floats:
+    """The largest distance of a column."""
+    return _by_chunk(distances(values, n)[1].max(1), len(values) - n)
 
 
 def nannyml(values: Floats, n: int) -> Floats:
-    """The largest Jensen-Shannon distance of a column, chunks of 50, bins of the reference by Doane's rule."""
-    edges = [np.histogram_bin_edges(values[:n, f], bins="doane") for f in range(values.shape[1])]
-
-    def said(at: int) -> float:
-        chunk = values[n + at - WINDOW : n + at]
-        return max(_js(values[:n, f], chunk[:, f], edges[f]) for f in range(values.shape[1]))
-
-    return _daily(values, n, said, WINDOW)
+    """How far the worst column is above the mean + 3 sd of the reference's own chunks."""
+    before, later = distances(values, n)
+    return _by_chunk((later - (before.mean(0) + 3 * before.std(0))).max(1), len(values) - n)
 
 
 def _js(reference: Floats, chunk: Floats, edges: Floats) -> float:
@@ -123,9 +143,12 @@ RULES: Final[Mapping[str, Rule]] = {
     "MEWMA": Rule(mewma, None, "weight .1; no table for 20 columns at this run length"),
     "Evidently dataset rule": Rule(evidently, 0.5, "KS p < .05 in half of the columns; compared with the library"),
     "alibi-detect's KSDrift rule": Rule(
-        bonferroni, -float(np.log10(0.05 / 20)), "its published rule: smallest KS p, Bonferroni, p_val .05, 20 columns"
+        bonferroni, -float(np.log10(0.05 / 20)), "smallest KS p, Bonferroni, p_val .05; compared with the library"
     ),
-    "NannyML's univariate rule": Rule(nannyml, 0.1, "its published rule: Jensen-Shannon distance above .1, chunk 50"),
+    "NannyML's univariate rule": Rule(
+        nannyml, 0.0, "Jensen-Shannon distance, chunks of 50, mean + 3 sd of the reference's chunks; compared with it"
+    ),
+    "NannyML's older rule": Rule(nannyml_old, 0.1, "Jensen-Shannon distance above .1, chunks of 50"),
 }  # fmt: skip
 
 
