@@ -21,17 +21,24 @@ def simulate(
     per_day: Annotated[int, typer.Option(help="Studies a day.", min=1, max=200)] = 10,
     event_day: Annotated[int, typer.Option(help="The day of the event.", min=1)] = 30,
     seed: Seed = 1,
+    measured: Annotated[
+        Path | None,
+        typer.Option(help="Draw studies from this table of measured ones.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write tables of a simulated fleet, a clinic for each kind of event, for `monitor replay`, and the truth."""
     from monitoring.errors import SimulationUnfit
+    from monitoring.streams import measured as measurements
     from monitoring.streams import simulate as simulation
 
     if event_day >= days:
         raise SimulationUnfit(f"an event on day {event_day} of {days} is never seen")
+    table = measurements.read(measured) if measured else None
+    length = {"days": days, "per_day": per_day, "event_day": event_day, "seed": seed}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        truths = simulation.fleet(out, days=days, per_day=per_day, event_day=event_day, seed=seed)
+        truths = measurements.fleet(out, table, **length) if table else simulation.fleet(out, **length)
     except OSError as error:
         raise SimulationUnfit(f"nothing can be written into {out}") from error
     if as_json:
@@ -41,7 +48,7 @@ def simulate(
         [{"clinic": one.clinic, "what is simulated": one.says, "from row": one.row} for one in truths],
         as_json=False,
     )
-    columns = ",".join(simulation.SCALES)
+    columns = ",".join(table.names if table else simulation.SCALES)
     typer.echo(f"simulated, with the truth in {out / 'truth.json'}. Watch one with:")
     typer.echo(f"radfleet monitor replay {out / truths[0].table} --columns {columns} --reference 100 --group scanner "
                f"--order acquired --per-day {per_day}")  # fmt: skip

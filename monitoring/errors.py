@@ -181,3 +181,11 @@ class SimulationUnfit(Invalid):
 
     code = "monitoring.simulation_unfit"
     cure = "Give a folder that you may write, an event before the last day, and no more moved features than watched."
+
+
+class MeasuredUnfit(Invalid):
+    """Nothing can be simulated from this table of measured studies."""
+
+    code = "monitoring.measured_unfit"
+    why = "Studies are drawn from its lines as they are: what is missing or no number would be drawn too."
+    cure = "Write the table with python -m tests.bench.measured and leave its columns as they are."

@@ -9,14 +9,18 @@ better, and are drawn to our mask (an open reading loses a tenth of the loss). T
 Beside it: a fixed audit (20 random studies every 30 days, harmful when their mean lies below the contract by a t-test
 at .05; it names no remedy and its people fine-tune), and "drift alarm = retrain" with the same detector.
 
+The full form does the same with measured studies, in which features and Dice belong together (harm_measured.py).
+
 Run: python -m tests.bench.harm [--quick] [--clinics N] [--seed N]
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +32,7 @@ from monitoring.judge.harm import Review, loss_of, with_reviews
 from monitoring.judge.verdict import Contract, Evidence, Word, judge
 from monitoring.streams import feed, groups
 from monitoring.streams.state import Row, Stream
-from tests.bench.record import Goal, record, versions
+from tests.bench.record import BUILD, Goal, record, versions
 
 WIDTH, MOVED, PER_DAY, QUIET = 20, 5, 10, 100
 H = detector.threshold(PER_DAY, 1)
@@ -74,6 +78,8 @@ class Clinic:
     rng: np.random.Generator
     dice: np.ndarray = field(init=False)
     values: np.ndarray = field(init=False)
+    d_ref: float = D_REF
+    unusable: float = UNUSABLE
 
     def __post_init__(self) -> None:
         n = self.days * PER_DAY
@@ -85,24 +91,32 @@ class Clinic:
         self.values = 0.5 * common + np.sqrt(0.75) * self.rng.standard_normal((n, WIDTH))
         self.values[after, :MOVED] += self.event.shift
 
+    def row(self, n: int) -> dict[str, float]:
+        """The features of study ``n``."""
+        return {f"f{k}": float(v) for k, v in enumerate(self.values[n])}
+
     def read(self, n: int, seq: int, blinded: bool) -> Review:
         """What a reader says of study ``n``."""
         seen = float(np.clip(self.dice[n] + self.rng.normal(0, 0.03), 0, 1))
         seen = seen if blinded else 1 - 0.9 * (1 - seen)
         accepted = not blinded and seen >= ACCEPTED
         decision = "accept" if accepted else "edit"
-        gain = self.event.gain if n >= QUIET else 0.0
-        ladder = {
-            step: float(
-                np.clip(seen + gain * (1 - ((step + 1.5) / 1.5) ** 2) + self.rng.normal(0, 0.02), 0, 1)
-            )
-            for step in STEPS
-        } | {0.0: seen}
+        ladder = self.ladder(n, seen)
         loss = loss_of(decision, None if accepted else seen)
         return Review(
             seq, n, groups.name(GROUP), loss, random=True, study=str(n), decision=decision, blinded=blinded,
             ladder={step: 1.0 if step == 0 else min(its, 1.0) for step, its in ladder.items()} if accepted else ladder,
         )  # fmt: skip
+
+    def ladder(self, n: int, seen: float) -> dict[float, float]:
+        """Dice at each step of the threshold, as a reader who sees ``seen`` at step 0 would measure it."""
+        gain = self.event.gain if n >= QUIET else 0.0
+        return {
+            step: float(
+                np.clip(seen + gain * (1 - ((step + 1.5) / 1.5) ** 2) + self.rng.normal(0, 0.02), 0, 1)
+            )
+            for step in STEPS
+        } | {0.0: seen}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +141,15 @@ def minutes_of(reviews: Sequence[Review]) -> float:
 def found(its: Clinic, word: str | None, at: int, read: Sequence[Review]) -> Found:
     """``at``: the study after which it was said."""
     since = [r for r in read if r.study_seq >= QUIET]
-    wrong = int((its.dice[QUIET:at] < UNUSABLE).sum())
+    wrong = int((its.dice[QUIET:at] < its.unusable).sum())
     days = (at - QUIET) / PER_DAY if word else None
     return Found(word, days, len(since), minutes_of(since), wrong)
 
 
-def evidence(stream: Stream, flagged_since: int | None, reviews: Sequence[Review]) -> Evidence:
+def evidence(its: Clinic, stream: Stream, flagged_since: int | None, reviews: Sequence[Review]) -> Evidence:
     drift = Evidence(
         reference={groups.name(GROUP): 50 if stream.detector else stream.n},
-        contract=Contract(D_REF, MARGIN, 60, "set"), statistic=stream.statistic, threshold=H,
+        contract=Contract(its.d_ref, MARGIN, 60, "set"), statistic=stream.statistic, threshold=H,
         watching=stream.watching, flagged=stream.flagged_seq is not None,
     )  # fmt: skip
     return with_reviews(drift, reviews, flagged_since, a_year=audits.ROUTINE * PER_DAY * 365)
@@ -149,13 +163,12 @@ def radfleet(its: Clinic) -> tuple[Found, Found]:
     alarm = found(its, None, len(its.dice), ())
     warned: float | None = None
     benign: Found | None = None
-    for n, values in enumerate(its.values):
+    for n in range(len(its.dice)):
         group = stream.groups.get(groups.name(GROUP))
         beside = None if stream.detector is None else group.n if group else 0
         chance = audits.chance(standing, drifting=stream.flagged_seq is not None, group_studies=beside)
         drawn = audits.Draw(*chance, its.rng.random(), its.rng.random() < audits.BLINDED, False)
-        named = {f"f{k}": float(v) for k, v in enumerate(values)}
-        step = feed.feed(stream, Row(n, str(n), "2026-01-01T00:00:00+00:00", GROUP, named))
+        step = feed.feed(stream, Row(n, str(n), "2026-01-01T00:00:00+00:00", GROUP, its.row(n)))
         stream = step.stream
         if step.drift:
             since = stream.began.seq if stream.began else n
@@ -168,7 +181,7 @@ def radfleet(its: Clinic) -> tuple[Found, Found]:
         read += [its.read(study, len(read) + k, blinded) for k, (_, study, blinded) in enumerate(come)]
         if not come and not step.drift:
             continue
-        known = evidence(stream, since, read)
+        known = evidence(its, stream, since, read)
         verdict = judge(known)
         standing = audits.Standing(
             verdict.rule, known.labels, suspected=known.suspected,
@@ -193,7 +206,7 @@ def fixed(its: Clinic) -> Found:
         batch = [its.read(int(n), len(read) + k, blinded=False) for k, n in enumerate(sorted(month))]
         read += batch
         losses = [r.loss for r in batch if r.loss is not None]
-        if ttest_1samp(losses, 1 - (D_REF - MARGIN), alternative="greater").pvalue < 0.05:
+        if ttest_1samp(losses, 1 - (its.d_ref - MARGIN), alternative="greater").pvalue < 0.05:
             return found(its, "fine_tune", end * PER_DAY, read)
     return found(its, None, len(its.dice), read)
 
@@ -265,8 +278,17 @@ def main() -> int:
         Goal("verdict right, decisive events", decisive, 0.93),
         Goal("fine_tune without harm", float(sum(said.get("fine_tune", 0) for said in calm)), 0, at_least=False),
     ]  # fmt: skip
+    data, measured_events = os.environ.get("RADFLEET_DATA", ""), None
+    if data and not asked.quick:
+        from tests.bench import harm_measured, measured
+
+        table = BUILD / "measured.csv"
+        measured.write(table, Path(data), turns=4)
+        more, measured_events = harm_measured.measure(table, clinics, asked.seed, days)
+        goals += more
     return record(
-        "bench-harm", goals, simulated=True, clinics_an_event=clinics, seed=asked.seed, days=days, per_day=PER_DAY,
+        "bench-harm", goals, simulated=True, measured=measured_events, clinics_an_event=clinics, seed=asked.seed,
+        days=days, per_day=PER_DAY,
         seconds=round(time.perf_counter() - began, 1), events=figures, versions=versions(["numpy", "scipy"], {}),
     )  # fmt: skip
 
