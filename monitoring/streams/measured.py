@@ -27,7 +27,7 @@ RAMP_DAYS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Measured studies. ``features`` [n, F], not a number where one was not measured; ``steps`` -> Dice [n] there."""
+    """Measured studies. ``features`` [n, F] and ``steps`` -> Dice [n]: not a number where it was not measured."""
 
     names: tuple[str, ...]
     features: Floats
@@ -66,7 +66,7 @@ def read(path: Path) -> Table:
     events = tuple(_event(line) for line in lines)
     if (n := events.count(CLEAN)) < CLEAN_MIN:
         raise MeasuredUnfit(f"{n} studies of this table are clean, needed are {CLEAN_MIN}")
-    numbers = {name: _column(lines, name, gaps=name in names) for name in (*names, "dice", *at)}
+    numbers = {name: _column(lines, name, gaps=name != "dice") for name in (*names, "dice", *at)}
     steps = {float(name.removeprefix("dice_at_")): numbers[name] for name in at}
     return Table(names, np.stack([numbers[name] for name in names], 1), numbers["dice"], steps, events)
 
@@ -83,7 +83,7 @@ def _column(lines: list[dict[str, str]], name: str, *, gaps: bool) -> Floats:
             found[n] = float(text) if text or not gaps else np.nan
         except ValueError:
             raise MeasuredUnfit(f"line {n + 2} has no number in the column {name}") from None
-        if not gaps and not 0 <= found[n] <= 1:
+        if name.startswith("dice") and not (0 <= found[n] <= 1 or (gaps and not text)):
             raise MeasuredUnfit(f"line {n + 2} has a Dice in the column {name} that is none")
     return found
 

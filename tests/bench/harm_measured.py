@@ -33,16 +33,17 @@ SHARES: Mapping[str, float] = {"harmless": 0.4, "recalibrable": 0.3, "broken": 0
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of one event at one severity: features [n, F], not a number where there is none, and Dice [n, steps]."""
+    """One event at one severity: features [n, F], Dice [n, steps] (gaps are not a number), Dice as delivered [n]."""
 
     names: tuple[str, ...]
     features: np.ndarray
     dice: np.ndarray
+    delivered: np.ndarray
 
     @property
     def means(self) -> np.ndarray:
         """Mean Dice at each step."""
-        return np.asarray(self.dice.mean(0))
+        return np.asarray(np.nanmean(self.dice, 0))
 
 
 def load(path: Path) -> dict[str, Rows]:
@@ -52,15 +53,14 @@ def load(path: Path) -> dict[str, Rows]:
     found = {}
     for event in dict.fromkeys(table.events):
         its = table.rows(event)
-        found[event] = Rows(table.names, table.features[its], dice[its])
+        found[event] = Rows(table.names, table.features[its], dice[its], table.dice[its])
     return found
 
 
 def kind_of(clean: Rows, its: Rows) -> str:
     """What an event is, by the rule above."""
-    at = STEPS.index(0.0)
-    m = clean.means[at] - MARGIN
-    r, q = its.means[at], its.means.max()
+    m = clean.delivered.mean() - MARGIN
+    r, q = its.delivered.mean(), its.means.max()
     if r >= m + 0.03:
         return "harmless"
     if r <= m - 0.05 and q <= m - 0.05:
@@ -84,7 +84,7 @@ class Measured(Clinic):
         late = (np.arange(n) >= QUIET)[:, None]
         self.values = np.where(late, self.after.features[pick[1]], self.before.features[pick[0]])
         self.steps = np.where(late, self.after.dice[pick[1]], self.before.dice[pick[0]])
-        self.dice = self.steps[:, STEPS.index(0.0)]
+        self.dice = np.where(late[:, 0], self.after.delivered[pick[1]], self.before.delivered[pick[0]])
 
     def row(self, n: int) -> dict[str, float]:
         """The features that this study has."""
@@ -100,6 +100,8 @@ class Measured(Clinic):
         moved = seen - self.dice[n]
         noise = self.rng.normal(0, 0.02, len(STEPS))
         found = np.clip(self.steps[n] + moved + noise, 0, 1)
+        if np.isnan(found).any():  # no levels were kept: nothing is known of other steps
+            return {}
         return dict(zip(STEPS, found.tolist(), strict=True)) | {0.0: seen}
 
 
@@ -109,7 +111,7 @@ def clinic(
     """What Radfleet, the alarm and the fixed audit said of one clinic."""
 
     def one() -> Measured:
-        d_ref = float(clean.means[STEPS.index(0.0)])
+        d_ref = float(clean.delivered.mean())
         event = Event(0.0, d_ref, 0.0, tuple(right))
         rng = np.random.default_rng(seed)
         return Measured(event, days, rng, d_ref=d_ref, unusable=d_ref - WRONG, before=clean, after=its)
@@ -136,9 +138,10 @@ def measure(path: Path, clinics: int, seed: int, days: int) -> tuple[list[Goal],
             found = [one.result() for one in waiting]
             out[name] = _told(clean, table[name], kinds[name], found)
             row = out[name]["radfleet"]
-            print(f"{name:20} {kinds[name]:13} Dice {out[name]['dice']:.3f}, best step {out[name]['best']:.3f};"
-                  f" right {row['right']} of {row['clinics']}; {row['said']}; days"
-                  f" {row['days, median and 90 %']}, labels {row['labels']}", flush=True)  # fmt: skip
+            right = f"right {row['right']} of {row['clinics']}" if kinds[name] in SHARES else "not judged"
+            print(f"{name:20} {kinds[name]:13} Dice {out[name]['dice']:.3f}, best step {out[name]['best']:.3f}; "
+                  f"{right}; {row['said']}; days {row['days, median and 90 %']}, labels {row['labels']}",
+                  flush=True)  # fmt: skip
     return _goals(out), {"table": str(path.name), "clean_rows": len(clean.dice), "events": out}
 
 
@@ -148,8 +151,9 @@ def _told(clean: Rows, its: Rows, kind: str, found: Sequence[tuple[Found, Found,
     wanted: set[str | None] = {word.value for word in event.right} or {None, "benign"}
     trained: set[str | None] = {"retrain"} if kind == "broken" else {None}
     return {
-        "kind": kind, "dice": float(its.means[STEPS.index(0.0)]), "best": float(its.means.max()),
-        "contract": float(clean.means[STEPS.index(0.0)]) - MARGIN, "rows": len(its.dice),
+        "kind": kind, "dice": float(its.delivered.mean()), "best": float(its.means.max()),
+        "with_levels": int((~np.isnan(its.dice[:, 0])).sum()),
+        "contract": float(clean.delivered.mean()) - MARGIN, "rows": len(its.dice),
         "radfleet": harm.told(event, ours, wanted),
         "fixed audit": harm.told(event, fixeds, {"fine_tune"} if kind == "broken" else wanted - {"benign"}),
         "drift alarm = retrain": harm.told(event, alarms, trained),

@@ -33,7 +33,7 @@ from serving.imaging.volume import Volume
 from serving.reviews import ladder, masks
 from serving.reviews.lattice import Grid
 from serving.training import scenes
-from serving.training.evaluate import flair_person
+from serving.training.evaluate import dice, flair_person
 from serving.training.labelmaps import data_root
 from tests.bench.record import BUILD
 
@@ -104,10 +104,10 @@ EVENTS: Mapping[str, tuple[Event, tuple[float, float]]] = {
 }  # fmt: skip
 """What changes in the image, white matter near 1, and how much: mildly, strongly."""
 MODEL_EVENTS: Mapping[str, tuple[float, float]] = {
-    "threshold off": (1.0, 2.0),
+    "threshold off": (2.0, -2.0),
     "weights corrupted": (0.05, 0.1),
 }
-"""What changes in the version: logits that its threshold lies too high; noise of each weight, in sd of its layer."""
+"""What changes in the version: logits by which its threshold moved; noise of each weight, in sd of its layer."""
 
 
 def bases(root: Path, turns: int) -> Iterator[tuple[int, str, str, Array, Array]]:
@@ -187,12 +187,13 @@ def row(
     grid = Grid(volume.shape, affine)
     kept, _ = masks.decode(levels, hashlib.sha256(levels).digest())
     steps = ladder.dice_by_step(kept, lesion.astype(np.uint8), reply.mask, grid, "ms-lesion", parameters)
-    assert steps is not None, "the levels are those of this very answer"
     features = {**measure(volume, reply.brain), **dict(reply.numbers)}
     return {
         "simulated": "yes", "person": name[0], "source": name[1], "event": event or "none", "severity": severity,
-        **{key: value for key, value in features.items() if value is not None}, "dice": steps["0"],
-        **{f"dice_at_{step}": value for step, value in steps.items()},
+        **{key: value for key, value in features.items() if value is not None},
+        "dice": dice(reply.mask > 0, lesion),
+        # As with a review: where the levels do not give the delivered mask again, nothing is said of other steps.
+        **{f"dice_at_{step:g}": steps and steps[f"{step:g}"] for step in ladder.STEPS},
     }  # fmt: skip
 
 
@@ -237,9 +238,15 @@ def main() -> int:
     for event in dict.fromkeys(its["event"] for its in rows):
         for severity in sorted({its["severity"] for its in rows if its["event"] == event}):
             some = [its for its in rows if (its["event"], its["severity"]) == (event, severity)]
-            best = max(ladder.STEPS, key=lambda s: np.mean([its[f"dice_at_{s:g}"] for its in some]))
+            kept = [its for its in some if its["dice_at_0"] is not None]
+            steps = (
+                {s: np.mean([its[f"dice_at_{s:g}"] for its in kept]) for s in ladder.STEPS}
+                if kept
+                else {0: np.nan}
+            )
+            best = max(steps, key=lambda s: steps[s])
             print(f"{event:18} {severity}  n {len(some):3}  Dice {np.mean([i['dice'] for i in some]):.3f}"
-                  f"  best step {best:+g}: {np.mean([i[f'dice_at_{best:g}'] for i in some]):.3f}")  # fmt: skip
+                  f"  best step {best:+g}: {steps[best]:.3f} ({len(kept)} with levels)")  # fmt: skip
     heads = len({its["person"] for its in rows if its["source"] == "rendered"})
     people = len({its["person"] for its in rows if its["source"] == "real"})
     print(f"{asked.out}: {len(rows)} studies of {people} real people and {heads} generated heads, "

@@ -200,7 +200,7 @@ def main(words: Sequence[str] | None = None) -> int:
         real = on_tables(pool, data / "drift_tables", seed, quick) if data else {}
     said = rivals.agreement(seed, 3, all_of_them=not quick)
     in_pixels, drawn = (
-        pixels.run(data, range(1, 11 if quick else 21), range(1, 3 if quick else 11), 8)
+        pixels.run(data, range(1, 11 if quick else 21), range(1, 3 if quick else 21), 8)
         if data
         else ([], None)
     )

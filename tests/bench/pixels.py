@@ -1,4 +1,4 @@
-"""In pixels: three clinics' studies rendered from label maps, measured by the product's own code, one scanner replaced.
+"""In pixels: four clinics' studies rendered from label maps, measured by the product's own code, one scanner replaced.
 
 The heads are simulated: each study is one of a few label maps (RADFLEET_DATA/labelmaps) at 4 mm with its clinic's
 contrast, blur, shading and noise, all varying from study to study. From study 120 on, one clinic's images come from
@@ -19,8 +19,9 @@ import numpy as np
 from scipy import ndimage
 
 from monitoring.detect import detector
+from monitoring.judge.verdict import Contract, Evidence, Word, judge
 from monitoring.streams import feed, groups
-from monitoring.streams.state import Row
+from monitoring.streams.state import Row, Stream
 from serving.imaging.quality import measure
 from serving.imaging.volume import Volume
 from serving.training import labelmaps as lm
@@ -31,6 +32,8 @@ REPLACED, LAST = 120, 150
 """Studies are counted from 1; the reference takes the first 50."""
 H = detector.threshold(10, 1)
 AT = "2026-01-01T00:00:00+00:00"
+VENDORS = (("siemens", "Prisma"), ("ge", "MR750"), ("philips", "Achieva"), ("siemens", "Skyra"))
+"""Of the four clinics of a seed."""
 # What each kind of replacement moves: the first feature named must be one of these.
 MOVES: Mapping[str, frozenset[str]] = {
     "noise": frozenset(
@@ -70,7 +73,7 @@ def scanner(rng: np.random.Generator, clinic: int) -> Scanner:
     means[0], means[lm.CSF], means[lm.VENTRICLE] = 0.0, 0.15, 0.12
     means[[lm.CORTEX, lm.CEREBELLAR_CORTEX]] = rng.uniform(0.52, 0.58)
     means[[lm.WHITE, lm.CEREBELLAR_WHITE, lm.STEM]] = rng.uniform(0.76, 0.84)
-    vendor, model = (("siemens", "Prisma"), ("ge", "MR750"), ("philips", "Achieva"))[clinic]
+    vendor, model = VENDORS[clinic]
     profile = {
         "vendor": vendor,
         "model": model,
@@ -149,35 +152,44 @@ def replaced(data: Path, count: int, seed: int) -> dict[str, Any]:
         "since_error": drift.since.seq - REPLACED if drift and late else None,
         "since_range_holds": drift.since.low_seq <= REPLACED <= drift.since.high_seq if drift and late else None,
         "named_first": drift.features[0][0] if drift else None,
+        "verdict": verdict_on(silent).value if drift else None,
         "named_right": bool(drift and late and drift.features[0][0] in MOVES[kind]),
     }  # fmt: skip
 
 
-def quiet(data: Path, count: int, seed: int, clinic: int) -> bool:
-    """Whether a clinic whose scanner stays the same is left alone."""
-    its = feed.new(1, H, 0)
+def verdict_on(stream: Stream) -> Word:
+    """What the table says of a stream with a contract and no review yet."""
+    known = Evidence(
+        reference={name: group.n for name, group in stream.groups.items()}, contract=Contract(0.8, 0.05, 60, "set"),
+        statistic=stream.statistic, threshold=H, watching=stream.watching, flagged=stream.flagged_seq is not None,
+    )  # fmt: skip
+    return judge(known).word
+
+
+def quiet(data: Path, count: int, seed: int, clinic: int) -> tuple[bool, Word]:
+    """Whether a clinic whose scanner stays the same was flagged, and the verdict on it in the end."""
+    its, flagged = feed.new(1, H, 0), False
     for row in history(seed, clinic, heads(data, count), None):
         step = feed.feed(its, row)
-        if step.drift or step.arrival:
-            return False
+        flagged = flagged or bool(step.drift or step.arrival)
         its = step.stream
-    return True
+    return flagged, verdict_on(its)
 
 
 def run(
     data: Path, seeds: Sequence[int], watched: Sequence[int], count: int
 ) -> tuple[list[Goal], dict[str, Any]]:
-    """Each of ``seeds``: one clinic's scanner replaced; each of ``watched``: the two clinics beside it, as ever.
+    """Each of ``seeds``: one clinic's scanner replaced; each of ``watched``: the three clinics beside it, as ever.
 
     Two processes at once where there are two cores. Returns goals and figures.
     """
     began = time.monotonic()
     with ProcessPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         moved = [pool.submit(replaced, data, count, seed) for seed in seeds]
-        beside = [pool.submit(quiet, data, count, seed, clinic) for seed in watched for clinic in range(3)
+        beside = [pool.submit(quiet, data, count, seed, clinic) for seed in watched for clinic in range(4)
                   if clinic != seed % 3]  # fmt: skip
         found = [one.result() for one in moved]
-        others = sum(not one.result() for one in beside)
+        others = [one.result() for one in beside]
     n = len(found)
     off = [f["since_error"] for f in found if f["since_error"] is not None]
     goals = [
@@ -187,13 +199,19 @@ def run(
             (f["studies_until_flag"] or 99) <= 25 for f in found), n),
         Goal(f"in pixels, {n} seeds: tau-hat within 10", sum(abs(error) <= 10 for error in off), n),
         Goal(f"in pixels, {n} seeds: cause named first", sum(f["named_right"] for f in found), n),
-        Goal(f"in pixels: flags of {len(beside)} clinics that stayed the same", others, 0, at_least=False),
+        Goal(f"in pixels, {n} seeds: verdict right: watch, for no review says harm yet", sum(
+            f["verdict"] == Word.WATCH for f in found), n),
+        Goal(f"in pixels: flags of {len(others)} clinics that stayed the same", sum(flag for flag, _ in others), 0,
+             at_least=False),
+        Goal(f"in pixels: verdict healthy, share of {len(others)} clinics that stayed the same",
+             sum(word is Word.HEALTHY for _, word in others) / len(others), 1),
     ]  # fmt: skip
     facts = {
         "seeds": found,
         "since_errors": sorted(off),
         "since_range_holds": sum(bool(f["since_range_holds"]) for f in found),
-        "quiet_clinics": len(beside),
+        "quiet_clinics": len(others),
+        "quiet_verdicts": [word.value for _, word in others],
         "people": count,
         "seconds": round(time.monotonic() - began, 1),
     }
