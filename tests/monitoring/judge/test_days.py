@@ -128,7 +128,9 @@ def test_a_past_that_was_taken_over_is_no_day_and_a_changed_day_is_noticed(
 ) -> None:
     for ago in (5, 4, 3):
         send(world, clinic.id, ago, 4)
-    world.sql("update serving.study set state = 'past' where first_at < now() - interval '4 days 20 hours'")
+    world.sql(
+        "update serving.study set state = 'past' where first_at < date_trunc('day', now(), 'UTC') - interval '4 days'"
+    )
     days.Days(world.db.database).turn()
     with world.db.database.monitor() as conn:
         (first, *_) = volume_store.counted(conn, clinic.id)
