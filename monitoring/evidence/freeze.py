@@ -52,18 +52,24 @@ def freeze_one(db: Database, *, make: Make = report.make) -> bool:
         if not found:
             return False
         its = found[0]
-        reference, current = reports_store.rows(conn, its)
     _rest[its.flag_id or 0] = now + RETRY_S
-    try:
-        done = freeze(db, its, reference, current, make=make)
-    except RowsTooFew as error:
-        log().info("report.waits", flag_id=its.flag_id, code=error.code)
-        return True
-    except RadfleetError as error:
-        log().warning("report.failed", flag_id=its.flag_id, code=error.code)
-        return True
-    log().info("report.frozen", flag_id=its.flag_id, count=int(done))
+    attempt(db, its, make=make)
     return True
+
+
+def attempt(db: Database, its: Waiting, *, kind: str = "flag", make: Make = report.make) -> None:
+    """Freeze one report by itself: whatever goes wrong with it is logged by code."""
+    about = {"clinic": its.clinic, "flag_id": its.flag_id}
+    with db.monitor() as conn:
+        reference, current = reports_store.rows(conn, its)
+    try:
+        done = freeze(db, its, reference, current, kind=kind, make=make)
+    except RowsTooFew as error:
+        log().info("report.waits", code=error.code, **about)
+    except RadfleetError as error:
+        log().warning("report.failed", code=error.code, **about)
+    else:
+        log().info("report.frozen", count=int(done), **about)
 
 
 def of_flag(db: Database, flag_id: int, *, make: Make = report.make) -> Frozen:

@@ -4,13 +4,10 @@ import time
 from collections.abc import Callable
 
 from monitoring.evidence import freeze, report, reports_store
-from monitoring.evidence.errors import RowsTooFew
 from monitoring.evidence.freeze import Make
 from monitoring.evidence.reports_store import Waiting
 from monitoring.evidence.tables import CURRENT_MIN, REFERENCE_MIN
 from registry.core.db import Database
-from registry.core.errors import RadfleetError
-from registry.core.logs import log
 
 FIRST_S, EVERY_S = 600.0, 6 * 3600.0
 """When it is looked first and again what is due: a start has other things to do."""
@@ -34,13 +31,5 @@ class Months:
                 self._due = reports_store.months(conn, REFERENCE_MIN, CURRENT_MIN)
         if not self._due:
             return 0
-        its = self._due.pop(0)
-        with self._db.monitor() as conn:
-            reference, current = reports_store.rows(conn, its)
-        try:
-            freeze.freeze(self._db, its, reference, current, kind="month", make=self._make)
-        except RowsTooFew as error:
-            log().info("report.waits", clinic=its.clinic, code=error.code)
-        except RadfleetError as error:
-            log().warning("report.failed", clinic=its.clinic, code=error.code)
+        freeze.attempt(self._db, self._due.pop(0), kind="month", make=self._make)
         return 1

@@ -6,10 +6,8 @@ lines its studies are drawn from, with replacement: features and Dice stay toget
 """
 
 import csv
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +15,11 @@ import numpy as np
 
 from monitoring.detect.ranks import Floats
 from monitoring.errors import MeasuredUnfit
-from monitoring.streams.simulate import Truth
+from monitoring.streams.simulate import RAMP_DAYS, Truth, headers_of, write_table, write_truth
 
 CLEAN, CLEAN_MIN = "none", 20
 NEEDED: Final = ("event", "severity", "dice")
 _TEXT: Final = ("study", "simulated", "person", "source", "event", "severity")
-RAMP_DAYS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +128,13 @@ def fleet(out: Path, table: Table, *, days: int, per_day: int, event_day: int, s
     for name, (rng, its) in drawn.items():
         kind, event = KINDS[name], event_day * per_day
         path = out / f"simulated-{name}.csv"
-        _write(path, rng, table, kind, name, its, per_day, event)
+        headers = headers_of(_BEFORE, kind.header, len(its), event)
+        write_table(path, name, table.names, headers, _rows(rng, table, kind, its, event), per_day)
         happens = bool(kind.event != CLEAN or kind.dice_noise != 1 or (kind.people and not kind.season))
         says = f"{kind.says} (measured: {kind.event})" if kind.event != CLEAN else kind.says
         truths.append(Truth(f"simulated-{name}", True, says, event if happens else None, _moved(table, its, event),
                             dict(kind.header), path.name))  # fmt: skip
-    (out / "truth.json").write_text(json.dumps([asdict(one) for one in truths], indent=1) + "\n")
+    write_truth(out, truths)
     return truths
 
 
@@ -171,34 +169,18 @@ def _upper(table: Table, clean: "np.ndarray[Any, np.dtype[np.int64]]", name: str
 def _moved(table: Table, its: Any, event: int) -> dict[str, float]:
     """How far each feature's mean lies after the event, in sd of before; those by half a sd or more."""
     before, after = table.features[its[:event]], table.features[its[event:]]
+    known = np.isfinite(before).any(0) & np.isfinite(after).any(0)
+    names, before, after = np.array(table.names)[known], before[:, known], after[:, known]
     with np.errstate(invalid="ignore", divide="ignore"):
         z = (np.nanmean(after, 0) - np.nanmean(before, 0)) / np.nanstd(before, 0)
     return {
-        n: round(float(v), 2) for n, v in zip(table.names, z, strict=True) if np.isfinite(v) and abs(v) >= 0.5
+        str(n): round(float(v), 2) for n, v in zip(names, z, strict=True) if np.isfinite(v) and abs(v) >= 0.5
     }
 
 
-def _write(
-    path: Path,
-    rng: np.random.Generator,
-    table: Table,
-    kind: Kind,
-    name: str,
-    its: Any,
-    per_day: int,
-    event: int,
-) -> None:
-    began = datetime(2026, 1, 5, 8, tzinfo=UTC)
-    with path.open("w", newline="") as file:
-        out = csv.writer(file)
-        out.writerow(
-            ["simulated", "clinic", "study", "acquired", "scanner", *_BEFORE, *table.names, "review_dice"]
-        )
-        for n, line in enumerate(its):
-            header = _BEFORE | (dict(kind.header) if n >= event else {})
-            at = began + timedelta(days=n // per_day, minutes=n % per_day * 40)
-            values = ["" if np.isnan(v) else f"{v:.6g}" for v in table.features[line]]
-            noise = 0.03 * (kind.dice_noise if n >= event else 1) * rng.standard_normal()
-            dice = f"{np.clip(table.dice[line] + noise, 0, 1):.3f}" if rng.random() < 0.1 else ""
-            out.writerow(["yes", f"simulated-{name}", n, at.isoformat(), " | ".join(header.values()), *header.values(),
-                          *values, dice])  # fmt: skip
+def _rows(rng: np.random.Generator, table: Table, kind: Kind, its: Any, event: int) -> Iterator[list[str]]:
+    """Each study's features and, of one in ten, the Dice that a reviewer found."""
+    for n, line in enumerate(its):
+        noise = 0.03 * (kind.dice_noise if n >= event else 1) * rng.standard_normal()
+        dice = f"{np.clip(table.dice[line] + noise, 0, 1):.3f}" if rng.random() < 0.1 else ""
+        yield [*("" if np.isnan(v) else f"{v:.6g}" for v in table.features[line]), dice]

@@ -6,7 +6,7 @@ feature an event moves, and how far, is a plausible choice and no measurement; r
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,8 +84,13 @@ def fleet(out: Path, *, days: int, per_day: int, event_day: int, seed: int) -> l
         happens = bool(kind.shifts or kind.header or kind.dice_noise != 1)
         truths.append(Truth(f"simulated-{name}", True, kind.says, event_day * per_day if happens else None,
                             dict(kind.shifts), dict(kind.header), path.name))  # fmt: skip
-    (out / "truth.json").write_text(json.dumps([asdict(one) for one in truths], indent=1) + "\n")
+    write_truth(out, truths)
     return truths
+
+
+def write_truth(out: Path, truths: Sequence[Truth]) -> None:
+    """Write what was simulated beside its tables."""
+    (out / "truth.json").write_text(json.dumps([asdict(one) for one in truths], indent=1) + "\n")
 
 
 def scores(rng: np.random.Generator, kind: Kind, rows: int, event: int, per_day: int) -> Floats:
@@ -103,21 +108,42 @@ def scores(rng: np.random.Generator, kind: Kind, rows: int, event: int, per_day:
     return np.asarray(e)
 
 
+def write_table(
+    path: Path, name: str, names: Iterable[str], headers: Iterable[Mapping[str, str]], rows: Iterable[Sequence[Any]],
+    per_day: int,
+) -> None:  # fmt: skip
+    """Write a clinic's studies in order; of each what its header says, its features and its Dice."""
+    began = datetime(2026, 1, 5, 8, tzinfo=UTC)
+    with path.open("w", newline="") as file:
+        out = csv.writer(file)
+        for n, (header, row) in enumerate(zip(headers, rows, strict=True)):
+            if n == 0:
+                out.writerow(
+                    ["simulated", "clinic", "study", "acquired", "scanner", *header, *names, "review_dice"]
+                )
+            at = began + timedelta(days=n // per_day, minutes=n % per_day * 40)
+            scanner = " | ".join(header.values())
+            out.writerow(["yes", f"simulated-{name}", n, at.isoformat(), scanner, *header.values(), *row])
+
+
+def headers_of(
+    before: Mapping[str, str], change: Mapping[str, str], rows: int, event: int
+) -> list[dict[str, str]]:
+    """What each study's header says: ``change`` from row ``event`` on."""
+    return [{**before, **(change if n >= event else {})} for n in range(rows)]
+
+
 def _write(
     path: Path, rng: np.random.Generator, name: str, kind: Kind, days: int, per_day: int, event: int
 ) -> None:
     its = scores(rng, kind, days * per_day, event, per_day)
     before = {"vendor": "siemens", "model": "Prisma", "software": "E11", "te_ms": "90"}
-    began = datetime(2026, 1, 5, 8, tzinfo=UTC)
-    with path.open("w", newline="") as file:
-        out = csv.writer(file)
-        out.writerow(["simulated", "clinic", "study", "acquired", "scanner", *before, *SCALES, "review_dice"])
-        for n, row in enumerate(its):
-            header = before | (dict(kind.header) if n >= event else {})
-            at = began + timedelta(days=n // per_day, minutes=n % per_day * 40)
-            values = [f"{mean + sd * z:.6g}" for (mean, sd), z in zip(SCALES.values(), row, strict=True)]
-            out.writerow(["yes", f"simulated-{name}", n, at.isoformat(), " | ".join(header.values()), *header.values(),
-                          *values, _dice(rng, kind, n >= event)])  # fmt: skip
+    rows = (
+        [*(f"{mean + sd * z:.6g}" for (mean, sd), z in zip(SCALES.values(), row, strict=True)),
+         _dice(rng, kind, n >= event)]
+        for n, row in enumerate(its)
+    )  # fmt: skip
+    write_table(path, name, SCALES, headers_of(before, kind.header, len(its), event), rows, per_day)
 
 
 def _dice(rng: np.random.Generator, kind: Kind, after: bool) -> Any:

@@ -152,14 +152,14 @@ def _page(desk: Desk, show: Show) -> Callable[[Request], Response]:
     return endpoint
 
 
-def _form(desk: Desk, do: Callable[..., Told], read: Any = desks.form) -> Any:
+def _form(desk: Desk, do: Callable[..., Told], read: Any = desks.form_alone) -> Any:
     async def endpoint(request: Request) -> Response:
         token = request.cookies.get(COOKIE, "")
         who = await run_in_threadpool(desks.session, desk, request)
         request.state.who = who
-        sent = await read(request, token)
+        sent = await read(request, token)  # what the page takes beside the visit
         visit = Visit(desk, who, request.path_params, request.query_params)
-        where, said = await run_in_threadpool(do, visit, *(sent if isinstance(sent, tuple) else (sent,)))
+        where, said = await run_in_threadpool(do, visit, *sent)
 
         def tell() -> None:
             with desk.db.system() as conn:

@@ -18,14 +18,14 @@ from monitoring.web.errors import FormInvalid, FormStale, PageUnknown, ReadOnly
 from registry import accounts
 from registry.accounts import Act
 from registry.core.db import Conn, Database
-from registry.core.settings import Settings
+from registry.core.settings import LIMITS, Settings
 from registry.sign_in import sessions
 from registry.sign_in.sessions_store import Session
 
 # Where to go after a form, and what it did: before, after, undo, note.
 Told = tuple[str, Mapping[str, Any]]
 COOKIE, DOOR_COOKIE = "radfleet_session", "radfleet_door"
-FORM_BYTES_MAX, FILE_BYTES_MAX = 16_384, 64 << 20
+FORM_BYTES_MAX = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +106,17 @@ async def form(request: Request, token: str) -> dict[str, str]:
     return _checked(fields, token)
 
 
+async def form_alone(request: Request, token: str) -> tuple[dict[str, str]]:
+    """The fields of a form without a file. Raises FormInvalid, FormStale."""
+    return (await form(request, token),)
+
+
 async def form_with_file(request: Request, token: str) -> tuple[dict[str, str], bytes]:
     """The fields of a form and its one file, empty where none was chosen. Raises FormInvalid, FormStale."""
     if _kind(request) != "multipart/form-data":
         raise FormInvalid("this is no form with a file")
     boundary = parse_options_header(request.headers["content-type"])[1].get("boundary", "")
-    body = await _body(request, FILE_BYTES_MAX + FORM_BYTES_MAX)
+    body = await _body(request, LIMITS.mask_bytes_max + FORM_BYTES_MAX)
     limit = len(body) + 1
     try:
         parser = MultipartParser(

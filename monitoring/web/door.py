@@ -12,15 +12,14 @@ from registry.core.errors import RadfleetError
 from registry.core.settings import Settings
 from registry.errors import CodeUnknown
 
-BYTES_MAX = 64 << 20
-
 
 def ask(
     settings: Settings, address: str, *, body: bytes | None = None, said: Mapping[str, Any] | None = None,
-    seconds: float = 10,
+    seconds: float = 10, most: int = 8 << 20,
 ) -> bytes:  # fmt: skip
-    """The bytes of an answer with 200; ``said`` goes as JSON in a header beside ``body``, which is sent by POST.
+    """The bytes of an answer with 200 that has ``most`` bytes at most.
 
+    ``said`` goes as JSON in a header beside ``body``, which is sent by POST.
     Raises DoorAway, and what the door refused by its own name.
     """
     local = "127.0.0.1" if settings.bind in ("0.0.0.0", "::") else settings.bind  # noqa: S104 - compared, not bound
@@ -32,12 +31,12 @@ def ask(
     try:
         door.request("GET" if body is None else "POST", address, body, headers)
         answer = door.getresponse()
-        data = answer.read(BYTES_MAX + 1)
+        data = answer.read(most + 1)
     except (OSError, http.client.HTTPException) as error:
         raise DoorAway from error
     finally:
         door.close()
-    if answer.status == http.client.OK and len(data) <= BYTES_MAX:
+    if answer.status == http.client.OK and len(data) <= most:
         return data
     raise _refusal(answer.status, data)
 

@@ -22,6 +22,7 @@ class Limits:
     request_bytes_max: int = 4 << 30
     request_parts_max: int = 10_000
     part_header_bytes_max: int = 8_192
+    mask_bytes_max: int = 64 << 20
     archive_entries_max: int = 20_000
     archive_ratio_max: int = 100
     associations_max: int = 32

@@ -30,22 +30,16 @@ def write_people(folder: Path, cast: dict[str, str]) -> None:
 
     affine = np.diag([1.0, 1.0, SLICE_MM, 1.0])
     for number, (_, flair) in zip(range(COHORT + AFTER), scenes.whole(TURN), strict=False):
-        seen = _thick(np.where(flair.image > -1, flair.image + 1, 0))
+        seen = scenes.thick(np.where(flair.image > -1, flair.image + 1, 0), SLICE_MM)
         scan = Volume(_new_scanner(seen, number), affine)
         place = folder / ("cohort" if number < COHORT else "after") / f"{number:02d}"
         about = header(cast) | {"PatientID": f"SIM-{number:02d}", "PatientName": "West^Nobody"}
         paths = write_dicom(scan, place, about | {"SeriesDescription": "FLAIR, generated head"})
         back = read_series(paths)
-        lesion = (_thick(flair.lesion.astype(np.float32)) > 0.5).astype(np.uint8)
+        lesion = (scenes.thick(flair.lesion.astype(np.float32), SLICE_MM) > 0.5).astype(np.uint8)
         if not np.allclose(back.affine, affine):  # the order in which DICOM gives it back
             lesion = lesion[:, ::-1]
         nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(lesion), back.affine), f"{place}.nii.gz")
-
-
-def _thick(image: Floats) -> Floats:
-    """Slices of SLICE_MM out of planes of 1 mm, those without anything left out."""
-    shape = image.shape
-    return np.asarray(image.reshape(*shape[:2], shape[2] // SLICE_MM, SLICE_MM).mean(3), np.float32)
 
 
 def _new_scanner(image: Floats, number: int) -> Floats:

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from registry.core.db import Database
-from registry.core.settings import Settings
+from registry.core.settings import LIMITS, Settings
 from serving.doors.errors import TooLarge
 from serving.doors.http import HEADERS, key, pieces
 from serving.results import pictures
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 SAID = "radfleet-review"
 """The header with what the reader says, as JSON; the body is the mask, for an address would stand in logs."""
-MASK_BYTES_MAX = 64 << 20
 
 
 def attach(app: FastAPI, settings: Settings, database: Database) -> None:
@@ -77,8 +76,10 @@ async def _mask(request: Request, folder: Path) -> Path | None:
     body = bytearray()
     async for piece in pieces(request):
         body += piece
-        if len(body) > MASK_BYTES_MAX:
-            raise TooLarge("this mask is too large", why=f"A mask may have {MASK_BYTES_MAX >> 20} MiB.")
+        if len(body) > LIMITS.mask_bytes_max:
+            raise TooLarge(
+                "this mask is too large", why=f"A mask may have {LIMITS.mask_bytes_max >> 20} MiB."
+            )
     if not body:
         return None
     ending = ".dcm" if body[128:132] == b"DICM" else ".nii.gz" if body[:2] == b"\x1f\x8b" else ".nii"

@@ -88,6 +88,12 @@ def whole(turn: int, path: Path = FILE) -> Iterator[tuple[str, Any]]:
             yield name, flair_image(np.random.default_rng((SEED, place, turn)), scene, BANDS["middle"], False)
 
 
+def thick(image: NDArray[np.float32], planes: int) -> NDArray[np.float32]:
+    """Slices of ``planes`` planes each, their mean, [X,Y,Z // planes]; planes that fill no slice are left out."""
+    n = image.shape[2] // planes
+    return np.asarray(image[..., : n * planes].reshape(*image.shape[:2], n, planes).mean(3), np.float32)
+
+
 def _scene(stored: NDArray[np.uint8], corner: NDArray[np.uint8]) -> Any:
     import torch
 

@@ -105,16 +105,21 @@ class Measured(Clinic):
         return dict(zip(STEPS, found.tolist(), strict=True)) | {0.0: seen}
 
 
-def clinic(
-    clean: Rows, its: Rows, right: Sequence[Word], seed: Sequence[int], days: int
-) -> tuple[Found, Found, Found]:
+def clinic(clean: Rows, its: Rows, seed: Sequence[int], days: int) -> tuple[Found, Found, Found]:
     """What Radfleet, the alarm and the fixed audit said of one clinic."""
 
     def one() -> Measured:
         d_ref = float(clean.delivered.mean())
-        event = Event(0.0, d_ref, 0.0, tuple(right))
         rng = np.random.default_rng(seed)
-        return Measured(event, days, rng, d_ref=d_ref, unusable=d_ref - WRONG, before=clean, after=its)
+        return Measured(
+            Event(0.0, d_ref, 0.0, ()),
+            days,
+            rng,
+            d_ref=d_ref,
+            unusable=d_ref - WRONG,
+            before=clean,
+            after=its,
+        )
 
     ours, alarm = harm.radfleet(one())
     return ours, alarm, harm.fixed(one())
@@ -128,10 +133,7 @@ def measure(path: Path, clinics: int, seed: int, days: int) -> tuple[list[Goal],
     out: dict[str, Any] = {}
     with ProcessPoolExecutor(2) as pool:
         asked = {
-            name: [
-                pool.submit(clinic, clean, its, RIGHT.get(kinds[name], ()), [seed, place, n], days)
-                for n in range(clinics)
-            ]
+            name: [pool.submit(clinic, clean, its, [seed, place, n], days) for n in range(clinics)]
             for place, (name, its) in enumerate(table.items())
         }
         for name, waiting in asked.items():

@@ -5,8 +5,9 @@ to slices of 5 mm and, each time anew, to a scanner's noise, shading, contrast a
 an event. Each is answered by ms-lesion 1.0.0 as it is served and measured by serving's own quality features; Dice at
 every step of the threshold is taken as a review keeps it. Real rows are two people's, whatever their number.
 
-The severities were set before any Dice of theirs was seen, and stay. Writes one CSV line a study, which
-`tests.bench.harm_measured` and `radfleet monitor simulate --measured` resample; it is generated and never committed.
+The severities were set before any Dice of theirs was seen, but for "threshold off": it was 1 and 2 logits up until a
+first look at the two real people showed that up helps; since then it is 2 up and 2 down. Writes one CSV line a study,
+which `tests.bench.harm_measured` and `radfleet monitor simulate --measured` resample; generated, never committed.
 
 Run: python -m tests.bench.measured [--turns N] [--out build/measured.csv]
 """
@@ -23,18 +24,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from serving.engine.ms_lesion import segment
 from serving.engine.outcome import Array, Net
 from serving.engine.package import default_package, read_package
-from serving.engine.predictor import OpenVinoNet
 from serving.imaging.quality import measure
 from serving.imaging.volume import Volume
 from serving.reviews import ladder, masks
 from serving.reviews.lattice import Grid
 from serving.training import scenes
 from serving.training.evaluate import dice, flair_person
+from serving.training.finetune_cases import nets_of
 from serving.training.labelmaps import data_root
+from tests.bench.cure import tuned_net
 from tests.bench.record import BUILD
 
 SLICE = 5
@@ -58,15 +61,11 @@ def _noisy(rng: np.random.Generator, image: Array, sd: float) -> Array:
 
 
 def _blurred(_: np.random.Generator, image: Array, sigma: float) -> Array:
-    from scipy import ndimage
-
     return np.asarray(ndimage.gaussian_filter(image, (sigma, sigma, 0)), np.float32)
 
 
 def _gapped(_: np.random.Generator, image: Array, kept: float) -> Array:
     """Only every second or third slice was made, and what lies between is filled from the neighbours."""
-    from scipy import ndimage
-
     step = int(kept)
     return np.asarray(
         ndimage.zoom(image[..., ::step], (1, 1, image.shape[2] / image[..., ::step].shape[2]), order=1)
@@ -125,12 +124,6 @@ def bases(root: Path, turns: int) -> Iterator[tuple[int, str, str, Array, Array]
             yield turn, name, "rendered", np.where(flair.image > -1, flair.image + 1, 0), flair.lesion
 
 
-def thick(image: Array) -> Array:
-    """Slices of SLICE planes, their mean."""
-    n = image.shape[2] // SLICE
-    return np.asarray(image[..., : n * SLICE].reshape(*image.shape[:2], n, SLICE).mean(3), np.float32)
-
-
 def scanned(rng: np.random.Generator, image: Array, event: str = "", strength: float = 0.0) -> Array:
     """One scan of a head: what varies from study to study, and the event."""
     its = _contrast(rng, image, float(np.exp(rng.normal(0, 0.06))))
@@ -146,19 +139,15 @@ def scanned(rng: np.random.Generator, image: Array, event: str = "", strength: f
 def answering(corrupted: float = 0.0) -> tuple[dict[str, Net], dict[str, Any]]:
     """The nets and model.json of the version, its lesion net's weights noisy where asked."""
     content = read_package(default_package("ms-lesion"))
-    nets: dict[str, Net] = {
-        stage: OpenVinoNet(*content.openvino(stage), 1) for stage in content.package.model["stages"]
-    }
+    nets = nets_of(content, 1)
     if corrupted:
-        from serving.engine.predictor import TorchNet
-
         rng = np.random.default_rng(SEED)
         weights = {}
-        for name, tensor in content.weights("lesion").items():
+        for name, tensor in sorted(content.weights("lesion").items()):  # they come in any order
             w = tensor.astype(np.float32)  # squares of float16 overflow
             noise = corrupted * float(w.std()) * rng.standard_normal(w.shape, dtype=np.float32)
-            weights[name] = (w + noise).astype(np.float16)
-        nets["lesion"] = TorchNet(content.package.model["stages"]["lesion"]["architecture"], weights, 1)
+            weights[name] = w + noise
+        nets["lesion"] = tuned_net(content, weights)
     return nets, dict(content.package.model)
 
 
@@ -200,7 +189,7 @@ def row(
 def studies(root: Path, turns: int) -> Iterator[tuple[Any, ...]]:
     """The arguments of `row` for the whole table: every head clean, and under each event at one of two severities."""
     for n, (turn, person, source, image, lesion) in enumerate(bases(root, turns)):
-        seen, truth = thick(image), thick(lesion.astype(np.float32)) > 0.5
+        seen, truth = scenes.thick(image, SLICE), scenes.thick(lesion.astype(np.float32), SLICE) > 0.5
         yield (person, source), seen, truth, "", 0, (n, 0)
         for k, event in enumerate((*EVENTS, *MODEL_EVENTS), 1):
             yield (person, source), seen, truth, event, 1 + turn % 2, (n, k)

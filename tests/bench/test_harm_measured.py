@@ -44,6 +44,6 @@ def test_features_and_dice_of_a_study_are_those_of_one_scan() -> None:
 
 
 def test_a_broken_version_under_drift_is_fine_tuned() -> None:
-    ours, alarm, _ = clinic(CLEAN, rows(0.2, 0.2, features=100), (), [1], 40)
+    ours, alarm, _ = clinic(CLEAN, rows(0.2, 0.2, features=100), [1], 40)
     assert ours.word == "fine_tune"
     assert alarm.word == "retrain"

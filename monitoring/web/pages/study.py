@@ -13,7 +13,9 @@ from monitoring.web.errors import DoorAway, FormInvalid, PageUnknown
 from monitoring.web.render import Page
 from registry import explain
 from registry.accounts import Act
+from registry.core.db import Conn
 from registry.core.errors import RadfleetError
+from registry.core.settings import LIMITS
 from registry.errors import CodeUnknown
 
 STATES = ("receiving", "ready", "running", "done", "rejected", "dead", "past")
@@ -121,7 +123,11 @@ def picture(visit: Visit) -> bytes:
 def mask(visit: Visit) -> bytes:
     """Our mask of one study as packed NIfTI, to be corrected. Raises PageUnknown, DoorAway, StillBlind by its code."""
     its, task = _id(visit), _task(visit)
-    return door.ask(visit.desk.settings, f"/masks/{_clinic_of(visit, its)}/{its}/{task}", seconds=60)
+    with visit.reading() as conn:
+        clinic = _clinic_of(conn, its)
+    return door.ask(
+        visit.desk.settings, f"/masks/{clinic}/{its}/{task}", seconds=60, most=LIMITS.mask_bytes_max
+    )
 
 
 def read(visit: Visit, fields: Mapping[str, str], file: bytes) -> Told:
@@ -130,10 +136,10 @@ def read(visit: Visit, fields: Mapping[str, str], file: bytes) -> Told:
     It was read blind when the page did not show our mask and still would not: no field alone makes it so.
     """
     its, task = _id(visit), _task(visit)
-    clinic = _clinic_of(visit, its)
     with visit.deciding() as conn:
         reader = visit.actor(conn, Act.REVIEW)
     with visit.reading() as conn:
+        clinic = _clinic_of(conn, its)
         blind = fields.get("shown") == "no" and views_store.is_blind(conn, its, task)
     minutes = fields.get("minutes", "")
     if minutes and not re.fullmatch(r"\d{1,3}(\.\d{1,2})?", minutes):
@@ -160,9 +166,8 @@ def _task(visit: Visit) -> str:
     return visit.args["task"]
 
 
-def _clinic_of(visit: Visit, study: UUID) -> UUID:
-    with visit.reading() as conn:
-        found = views_store.study(conn, study)
+def _clinic_of(conn: Conn, study: UUID) -> UUID:
+    found = views_store.study(conn, study)
     if found is None:
         raise PageUnknown("there is no such study")
     return UUID(str(found["clinic_id"]))
