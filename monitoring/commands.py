@@ -24,6 +24,7 @@ def attach(app: typer.Typer) -> None:
     """Add monitoring's commands to the root."""
     from monitoring import commands_evidence, commands_onboard
     from monitoring.commands_contract import contract, policy
+    from monitoring.commands_days import days
     from monitoring.commands_flag import flag
     from monitoring.commands_metrics import dashboard, metrics
     from monitoring.commands_reference import reference
@@ -34,7 +35,7 @@ def attach(app: typer.Typer) -> None:
     monitor.add_typer(contract, name="contract")
     monitor.add_typer(policy, name="policy")
     commands_onboard.attach(app)
-    for verb in (reference, simulate, when):
+    for verb in (days, reference, simulate, when):
         monitor.command(verb.__name__)(verb)
     monitor.command("next")(next_)
     app.add_typer(monitor, name="monitor")
@@ -99,7 +100,7 @@ def verify(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compute a clinic's streams again from its published rows and compare the bytes; exit 6 when one differs."""
+    """Compute a clinic's streams and days again from its published rows and compare; exit 6 when one differs."""
     from monitoring import flags_store
     from monitoring.errors import ClinicUnwatched, StateDamaged
     from monitoring.judge import days
@@ -126,7 +127,10 @@ def verify(
                 {"task": stored.task, "sequence": stored.sequence, "digest": stored.digest, "state": word}
             )
         if wrong := days.differ(conn, clinic_id):
-            rows.append({"task": "days", "sequence": None, "digest": None, "state": "differs", "days": wrong})
+            if mend:
+                days.mend(conn, clinic_id, notify=settings().channels())
+            word = "mended" if mend and not days.differ(conn, clinic_id) else "differs"
+            rows.append({"task": "days", "sequence": None, "digest": None, "state": word, "days": wrong})
     show(rows, as_json=as_json, empty="no stream yet")
     raise typer.Exit(UNWELL if any(row["state"] == "differs" for row in rows) else 0)
 

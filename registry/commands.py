@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from registry.commands_clinic import account, clinic, scanner
+from registry.commands_closed import closed
 from registry.commands_decide import audit, binding, event, hold, model
 from registry.commands_promote import policy, promotion
 from registry.core.output import show, talk
@@ -22,6 +23,7 @@ def attach(app: typer.Typer) -> None:
         "clinic": clinic, "scanner": scanner, "account": account, "model": model, "binding": binding,
         "promotion": promotion, "policy": policy, "hold": hold, "event": event, "audit": audit, "db": db,
     }  # fmt: skip
+    clinic.command("closed")(closed)
     for name, group in groups.items():
         app.add_typer(group, name=name)
 

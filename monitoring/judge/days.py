@@ -43,15 +43,73 @@ class Days:
 
 
 def count(conn: Conn, clinic_id: UUID, *, notify: Sequence[str]) -> int:
-    """Count the whole days of a clinic that are not counted, and judge it again where that says something else."""
+    """Count the whole days of a clinic that are not counted, and judge it again where that says something else.
+
+    Days are counted again from the first one of a closure that was stated or withdrawn since.
+    """
     streams_store.lock(conn, clinic_id)
-    last, before = volume_store.last(conn, clinic_id)
-    days = volume_store.days(conn, clinic_id, last, volume_store.today(conn))
-    found = [*followed(conn, clinic_id, before, days)]
+    last, closed = volume_store.last(conn, clinic_id), volume_store.calendar(conn, clinic_id)
+    anew = closed.anew(last.day, last.known) if last.day else None
+    return _write(conn, clinic_id, last, anew, volume_store.today(conn), closed, notify=notify)
+
+
+def followed(
+    conn: Conn,
+    clinic_id: UUID,
+    before: volume.Volume | None,
+    days: Sequence[tuple[date, int]],
+    closed: volume_store.Calendar,
+) -> list[tuple[date, int, volume.Volume]]:
+    """Each day with what is known after it, by what people decided until then."""
+    anew, budgets = volume_store.anew(conn, clinic_id), volume_store.budgets(conn, clinic_id)
+    return [*volume.follow(before, days, anew, budgets, closed.days)]
+
+
+def differing(conn: Conn, clinic_id: UUID) -> list[date]:
+    """Days that were written otherwise than the clinic's studies say now, by the calendar that was known then."""
+    written, shut = volume_store.counted(conn, clinic_id), volume_store.closed(conn, clinic_id)
+    last = volume_store.last(conn, clinic_id)
+    if last.day is None:
+        return []
+    closed = volume_store.calendar(conn, clinic_id, last.known)
+    days = volume_store.days(conn, clinic_id, None, last.day + timedelta(days=1))
+    was = {day: (studies, its, day in shut) for day, studies, its in written}
+    now = {day: (studies, its, day in closed.days)
+           for day, studies, its in followed(conn, clinic_id, None, days, closed)}  # fmt: skip
+    return sorted(day for day in was.keys() | now.keys() if was.get(day) != now.get(day))
+
+
+def differ(conn: Conn, clinic_id: UUID) -> int:
+    """How many days were written otherwise than the clinic's studies say now."""
+    return len(differing(conn, clinic_id))
+
+
+def mend(conn: Conn, clinic_id: UUID, *, notify: Sequence[str]) -> int:
+    """Count the days again from the first one that differs, with the calendar of now. Days counted again.
+
+    A day that no study can explain any more (its studies became a past) stays and is named by ``differing``.
+    """
+    streams_store.lock(conn, clinic_id)
+    wrong, last = differing(conn, clinic_id), volume_store.last(conn, clinic_id)
+    if not wrong or last.day is None:
+        return 0
+    closed = volume_store.calendar(conn, clinic_id)
+    anew = min(day for day in (wrong[0], closed.anew(last.day, last.known)) if day)
+    return _write(conn, clinic_id, last, anew, last.day + timedelta(days=1), closed, notify=notify)
+
+
+def _write(
+    conn: Conn, clinic_id: UUID, last: volume_store.Last, anew: date | None, today: date,
+    closed: volume_store.Calendar, *, notify: Sequence[str],
+) -> int:  # fmt: skip
+    """Write the days after ``last``, or from ``anew`` on, and judge again where ``last`` said something else."""
+    base = volume_store.last(conn, clinic_id, anew) if anew else last
+    days = volume_store.days(conn, clinic_id, base.day, today)
+    found = followed(conn, clinic_id, base.its, days, closed)
     if not found:
         return 0
-    volume_store.add(conn, clinic_id, found)
-    was = {one.name for one in volume.counts(before) if one.beyond}
+    volume_store.add(conn, clinic_id, found, closed)
+    was = {one.name for one in volume.counts(last.its) if one.beyond}
     now = [one for one in volume.counts(found[-1][2]) if one.beyond]
     for one in now:
         if one.name not in was:
@@ -59,26 +117,6 @@ def count(conn: Conn, clinic_id: UUID, *, notify: Sequence[str]) -> int:
     if {one.name for one in now} != was:
         judging.judge_again(conn, clinic_id, notify=notify)
     return len(found)
-
-
-def followed(
-    conn: Conn, clinic_id: UUID, before: volume.Volume | None, days: Sequence[tuple[date, int]]
-) -> list[tuple[date, int, volume.Volume]]:
-    """Each day with what is known after it, by what people decided until then."""
-    anew, budgets = volume_store.anew(conn, clinic_id), volume_store.budgets(conn, clinic_id)
-    return [*volume.follow(before, days, anew, budgets)]
-
-
-def differ(conn: Conn, clinic_id: UUID) -> int:
-    """Days that were written otherwise than the clinic's studies say now."""
-    written = volume_store.counted(conn, clinic_id)
-    if not written:
-        return 0
-    days = volume_store.days(conn, clinic_id, None, written[-1][0] + timedelta(days=1))
-    again = followed(conn, clinic_id, None, days)
-    return sum(one != other for one, other in zip(written, again, strict=False)) + abs(
-        len(written) - len(again)
-    )
 
 
 def _flag(conn: Conn, clinic_id: UUID, its: Count, *, notify: Sequence[str]) -> None:

@@ -79,7 +79,7 @@ def assembled(
         reference={g["name"]: g["reference"] for g in feed.facts(its)["groups"]}, contract=promised, gates=tuple(gates),
         since_model_change=its.n if evidence_store.follows_another(conn, clinic_id, key) else None,
         statistic=its.statistic, threshold=its.threshold, watching=its.watching, flagged=flagged,
-        counts=(failure, late, *lacking, *volume.counts(volume_store.last(conn, clinic_id)[1])), policy=policy.version,
+        counts=(failure, late, *lacking, *volume.counts(volume_store.last(conn, clinic_id).its)), policy=policy.version,
     )  # fmt: skip
     since = its.began.seq if flagged and its.began else None
     began = evidence_store.epoch_began(conn, clinic_id, key)

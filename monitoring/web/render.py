@@ -123,7 +123,13 @@ def templates() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     env.filters.update(
-        ago=ago, when=words.when, num=words.num, short=words.short, said=words.said, shape=words.shape
+        ago=ago,
+        when=words.when,
+        day=words.day,
+        num=words.num,
+        short=words.short,
+        said=words.said,
+        shape=words.shape,
     )
     env.globals.update(spark=charts.spark, series=charts.series)
     return env

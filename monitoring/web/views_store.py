@@ -224,6 +224,17 @@ def timeline(conn: Conn, clinic: str, limit: int = 20) -> list[Row]:
     return _rows(conn, TIMELINE, clinic=clinic, limit=limit)
 
 
+CLOSURES = """
+select number, first_day, last_day, reason, stated_by, stated_at,
+  (now() at time zone 'UTC')::date between first_day and last_day as today
+from registry.closure_v where clinic = %(clinic)s and stands order by first_day desc, number desc limit %(limit)s"""
+
+
+def closures(conn: Conn, clinic: str, limit: int = 6) -> list[Row]:
+    """The days on which a clinic is or was closed, the latest first, without what was withdrawn."""
+    return _rows(conn, CLOSURES, clinic=clinic, limit=limit)
+
+
 STUCK = """
 select c.clinic, s.study_id, s.what, s.since from serving.stuck_v s
   join registry.clinic_v c on c.clinic_id = s.clinic_id

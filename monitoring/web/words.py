@@ -1,6 +1,6 @@
 """Numbers, times and states as people read them. Status is always word, shape and colour."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 # The kinds of status: each has a colour and a shape (templates/parts.html).
@@ -35,6 +35,11 @@ def said(state: str | None) -> str:
 def when(at: datetime | None) -> str:
     """A time in UTC, to the minute."""
     return f"{at:%-d %b %Y, %H:%M} UTC" if at else "-"
+
+
+def day(at: date | None) -> str:
+    """A day, as ``when`` writes it."""
+    return f"{at:%-d %b %Y}" if at else "-"
 
 
 def num(value: Any, digits: int = 3) -> str:

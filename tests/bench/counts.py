@@ -1,8 +1,9 @@
 """By chance and on a real change: days of far fewer or more studies, and what drift, missing and volume spend together.
 
 SIMULATED clinics of 10 studies a day. Volume was chosen on seed 401 with Poisson days that scatter by a quarter and a
-season of a fifth that begins at its mean. Here the seeds are others (from 511) and so are the seasons: none of these
-shapes chose a constant. Days are gamma-Poisson, the week has a weekend.
+season of a fifth that begins at its mean; the sixteen days of a closure that nobody stated were looked at on seeds
+below 20. Here the seeds are others (from 911) and so are the seasons: none of these shapes chose a constant. The two
+with closures are those that the rule was made for. Days are gamma-Poisson, the week has a weekend.
 
 Run: python -m tests.bench.counts [--quick] [--seed N]
 """
@@ -28,6 +29,18 @@ DAYS = 365
 A_DAY = 10.0
 BUDGET = 1.0
 Season = Callable[[np.ndarray], np.ndarray]
+HOLIDAYS = (88, 91, 116, 129, 140, 150, 275, 304)
+"""Days of the year, from its first Monday on, of which one study in ten comes."""
+
+
+def closures(day: np.ndarray, *parts: tuple[int, int, float]) -> np.ndarray:
+    """What is left of each day: ``parts`` are first day of the year, days, factor; holidays are always there."""
+    left, at = np.ones(len(day)), day % DAYS
+    for first, n, factor in (*((one, 1, 0.1) for one in HOLIDAYS), *parts):
+        left = np.where((at >= first) & (at < first + n), factor, left)
+    return left
+
+
 SEASONS: Mapping[str, Season] = {
     "none": lambda day: np.ones(len(day)),
     "a sawtooth of 15 %": lambda day: 1 + 0.15 * (2 * ((day / DAYS + 0.3) % 1) - 1),
@@ -37,9 +50,14 @@ SEASONS: Mapping[str, Season] = {
         day % DAYS >= 352, np.where(day % DAYS < 361, 0.35, 1.0), np.where((day >= 88) & (day < 92), 0.5, 1.0)
     ),
     "growth of 20 % over the year": lambda day: 1 + 0.2 * day / DAYS,
+    "holidays, a summer fortnight at 50 %, a Christmas one at 35 %": lambda day: closures(
+        day, (208, 14, 0.5), (351, 14, 0.35)
+    ),
+    "holidays, and sixteen days shut in summer": lambda day: closures(day, (208, 16, 0.0)),
 }
 SCATTER = {"Poisson": 0.0, "scatter .2": 0.2, "scatter .35": 0.35}
-CHANGES = {"to 40 %": 0.4, "to 25 %": 0.25, "to nothing": 0.0, "to 250 %": 2.5, "to 300 %": 3.0}
+CHANGES = {"to 40 %": 0.4, "to 25 %": 0.25, "to nothing": 0.0, "to 250 %": 2.5, "to 300 %": 3.0,
+           "to 50 %": 0.5}  # fmt: skip
 
 
 def days(
@@ -136,7 +154,7 @@ def together(seed: int, clinics: int, days_each: int) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Volume on held-out seasons; the budget spent together.")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--seed", type=int, default=511)
+    parser.add_argument("--seed", type=int, default=911)
     asked = parser.parse_args()
     began = time.perf_counter()
     streams, clinics = (30, 3) if asked.quick else (200, 24)

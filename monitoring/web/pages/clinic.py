@@ -47,6 +47,7 @@ def show(visit: Visit) -> Page:
         estimates = estimated_store.latest(conn, slug)
         studies = views_store.studies(conn, slug, limit=12)
         past = views_store.timeline(conn, slug)
+        closures = views_store.closures(conn, slug)
     for stream in streams:
         stream["statistics"] = sparks.get(stream["stream_id"], [])
         stream["need"] = fleet.need(stream)
@@ -55,6 +56,7 @@ def show(visit: Visit) -> Page:
     facts: dict[str, Any] = {
         "clinic": about, "need": row["need"], "why": row["why"], "streams": streams, "flags": flags, "bound": bound,
         "studies": studies, "timeline": past, "steps": [], "holds": [], "qa": [], "days": DAYS, "reports": [],
+        "closures": closures,
     }  # fmt: skip
     if not visit.who.clinic_id:
         with visit.reading() as conn:
@@ -71,6 +73,9 @@ def show(visit: Visit) -> Page:
             holds = holds_store.list(conn, clinic_id=its.id)
             facts["holds"] = [asdict(hold) for hold in holds if hold.clinic_id or hold.target in here]
     heading = _HEADING[row["need"]].format(about["name"])
+    today = [one["last_day"] for one in closures if one["today"]]
+    if row["need"] == "silent" and today:
+        heading = f"{about['name']}: nothing to do, it is closed until {words.day(max(today))}."
     if its.state == "suspended":
         heading = f"{about['name']} is suspended: activate it when it may send again."
     elif facts["holds"]:
