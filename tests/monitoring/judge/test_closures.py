@@ -199,7 +199,9 @@ def shut(world: World, clinic: Clinic) -> None:
     days.Days(world.db.database).turn()
 
 
-def test_a_closure_stated_afterwards_is_counted_again_and_always_alike(world: World, clinic: Clinic) -> None:
+def test_a_closure_stated_afterwards_is_counted_again_and_always_alike(
+    world: World, clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shut(world, clinic)
     ((kind,),) = world.sql("select kind from monitoring.flag_v")
     first = written(world, clinic.id)
@@ -208,6 +210,9 @@ def test_a_closure_stated_afterwards_is_counted_again_and_always_alike(world: Wo
     with world.db.database.monitor() as conn:
         assert volume_store.due(conn, volume_store.today(conn)) == [clinic.id]
         assert days.differ(conn, clinic.id) == 0, "by the calendar of then it was counted well"
+    with monkeypatch.context() as mutant:
+        mutant.setattr(volume_store.Calendar, "anew", lambda *_: None)
+        assert days.Days(world.db.database).turn() == 0, "mutant: what was counted is never counted again"
     turn = days.Days(world.db.database)
     assert turn.turn() == 22
     second = written(world, clinic.id)
