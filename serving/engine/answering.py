@@ -176,7 +176,9 @@ def _objects(
 
 def _chance(reply: Reply, volume: Volume, package: Package) -> tuple[ResultObject, ...]:
     """The answer at other thresholds, kept for reviews and never delivered."""
-    data = None if reply.probability is None else ladder.keep(reply.probability, volume, package.model)
+    if reply.probability is None:
+        return ()
+    data = ladder.keep(reply.probability, reply.mask, volume, package.model)
     return () if data is None else (ResultObject("chance", "", "", data, hashlib.sha256(data).hexdigest()),)
 
 

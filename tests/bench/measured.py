@@ -171,7 +171,7 @@ def row(
         }
     model = {**model, "parameters": parameters}
     reply = segment(volume, nets, parameters)
-    levels = ladder.keep(reply.probability, volume, model)
+    levels = ladder.keep(reply.probability, reply.mask, volume, model)
     assert levels is not None, "one label, one threshold"
     grid = Grid(volume.shape, affine)
     kept, _ = masks.decode(levels, hashlib.sha256(levels).digest())
