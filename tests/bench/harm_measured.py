@@ -184,6 +184,9 @@ def _goals(out: Mapping[str, Any]) -> list[Goal]:
         Goal("measured: verdicts right, 40 % harmless, 30 % recalibrable, 30 % broken",
              sum(SHARES[kind] * its for kind, its in share.items()) / weight if share else None, 0.93),
         Goal("measured: fine_tune without harm, clinics", tuned, 0, at_least=False),
+        # Studies without levels are left out of the trial of a threshold; were they the worst, the rest would mislead.
+        Goal("measured: kept levels give the delivered mask, share of scans",
+             sum(o["with_levels"] for o in out.values()) / sum(o["rows"] for o in out.values()), 1.0),
     ]  # fmt: skip
 
 

@@ -47,3 +47,14 @@ def test_a_broken_version_under_drift_is_fine_tuned() -> None:
     ours, alarm, _ = clinic(CLEAN, rows(0.2, 0.2, features=100), [1], 40)
     assert ours.word == "fine_tune"
     assert alarm.word == "retrain"
+
+
+def test_levels_that_are_missing_from_the_worst_studies_hide_that_no_threshold_helps() -> None:
+    """Planted: as small lesions lost theirs until the levels gave each delivered mask again."""
+    broken = rows(0.52, 0.52, features=100)
+    broken.delivered[:] = np.linspace(0.3, 0.74, 30)
+    broken.dice[:] = broken.delivered[:, None]
+    assert clinic(CLEAN, broken, [1], 130)[0].word == "fine_tune"
+    lost = Rows(broken.names, broken.features, broken.dice.copy(), broken.delivered)
+    lost.dice[:15] = np.nan
+    assert clinic(CLEAN, lost, [1], 130)[0].word == "hold"
