@@ -242,8 +242,10 @@ def _sentence(done: "Replay") -> str:
         said = f"Quiet: {seen}, the statistic stands at {now:.1f} and flags at {done.state.threshold:g}."
     else:
         low, high = flag.since_range
+        names = ", ".join(flag.features)
+        what = f"{names} moved" if flag.certain else f"several may have moved, {names} most of all"
         said = (
-            f"Flagged at row {flag.row}: {', '.join(flag.features)} moved, since about row {flag.since_row} "
+            f"Flagged at row {flag.row}: {what}, since about row {flag.since_row} "
             f"(with 90 % between {low} and {high}; statistic {flag.statistic:.1f}, threshold {flag.threshold:g}, "
             f"{seen})."
         )
@@ -254,7 +256,8 @@ def _sentence(done: "Replay") -> str:
 def _rows(done: "Replay") -> list[dict[str, Any]]:
     """What moved, strongest first, and where values were missing: a column without values is quiet too."""
     moved = dict(done.flag.direction) if done.flag else {}
-    moved |= dict.fromkeys(done.flag.also_moving if done.flag else (), "perhaps")
+    if (flag := done.flag) is not None:
+        moved |= dict.fromkeys((*flag.also_moving, *(() if flag.certain else flag.features[:1])), "perhaps")
     names = [*moved, *(name for name in done.missing if name not in moved)]
     return [
         {"column": c, "moved": moved.get(c), "missing after the reference": done.missing[c]} for c in names

@@ -41,12 +41,13 @@ def lacking(fields: Sequence[tuple[str, object]], at: str) -> str:
 def drift(sequence: str, its: Drift, scanner: Mapping[str, str] | None) -> str:
     """The sentence of a drift flag: the strongest feature first, then what moved with it."""
     where = f" from the {groups.machine(scanner)}" if scanner else " on all scanners"
-    name, way, _ = its.features[0]
+    name, way, certain = its.features[0]
     also = [feature(other) for other, _, _ in its.features[1:]]
     tail = f" Also moving: {', '.join(also[:4])}." if also else ""
-    return (
-        f"{sequence}{where}: {feature(name)} {WAYS[way]} since {day(its.since.at)}{between(its.since)}.{tail}"
-    )
+    what = f"{feature(name)} {WAYS[way]}"
+    if not certain:
+        what = f"several features moved a little together ({what} most of all)"
+    return f"{sequence}{where}: {what} since {day(its.since.at)}{between(its.since)}.{tail}"
 
 
 def between(its: Began) -> str:

@@ -1,4 +1,4 @@
-"""Seven fixed bets against "nothing moved" on each feature, and the Shiryaev-Roberts sum that gathers them.
+"""Fixed bets against "nothing moved" on each feature, and the Shiryaev-Roberts sum that gathers them.
 
 Each bet is an e-value: its mean is at most 1 while the score is standard normal. M <- (M + 1) e is then an
 e-detector (Shin, Ramdas, Rinaldo: E-detectors, 2024): on average it takes at least h studies until M reaches h
@@ -11,30 +11,27 @@ import numpy as np
 
 from monitoring.detect.ranks import Floats
 
-DIRECTIONS: Final = ("up", "down", "up", "down", "wider", "up", "down")
-"""What each bet says when it wins: location +-0.5 and +-1 sd, scale 1.6, upper and lower tail."""
+DIRECTIONS: Final = ("up", "down", "up", "down", "wider")
+"""What each bet says when it wins: location +-0.5 and +-1 sd, scale 1.6."""
 
 CAP = 1e12
 WIDER = 10
-_LOCATION = np.array([0.5, -0.5, 1.0, -1.0])
+LOCATION: Final = np.array([0.5, -0.5, 1.0, -1.0])
 _SCALE = 1.6
-_TAIL = 1.645
-_TAIL_ERROR = 0.45
 
 
-def log_bets(w: Floats, n: Floats) -> Floats:
-    """Natural log of the seven e-values, [F, 7], of whitened scores ``w`` [F] ranked among ``n`` [F] rows.
+def log_bets(w: Floats, n: Floats, phi: Floats) -> Floats:
+    """Natural log of the five e-values, [F, 5], of whitened scores ``w`` [F] ranked among ``n`` [F] rows.
 
     d = 1/sqrt(n) pays for the error of a small reference, which shifts all its later ranks the same way
-    (a cheap form of Shaer et al. 2026; measured, not proven).
+    (a cheap form of Shaer et al. 2026; measured, not proven). Of the spread, rows with lag-1 correlation ``phi`` [F]
+    tell as little as n (1 - phi^2) / (1 + phi^2) independent ones.
     """
     score, d = w[:, None], 1 / np.sqrt(n)[:, None]
-    location = _LOCATION * score - np.abs(_LOCATION) * d - _LOCATION**2 / 2
-    scale = score**2 / 2 * (1 - 1 / _SCALE**2) - np.log(_SCALE * (1 + d))
-    tails = [
-        np.log((0.9 + 2.0 * beyond) / (1 + _TAIL_ERROR * d)) for beyond in (score > _TAIL, score < -_TAIL)
-    ]
-    return np.concatenate([location, scale, *tails], axis=1)
+    location = LOCATION * score - np.abs(LOCATION) * d - LOCATION**2 / 2
+    known = ((1 + phi**2) / (1 - phi**2))[:, None] ** 0.5
+    scale = score**2 / 2 * (1 - 1 / _SCALE**2) - np.log(_SCALE * (1 + d * known))
+    return np.concatenate([location, scale], axis=1)
 
 
 def gather(m: Floats, log_e: Floats) -> Floats:
@@ -43,7 +40,7 @@ def gather(m: Floats, log_e: Floats) -> Floats:
 
 
 def direction(m: Floats) -> str:
-    """Which way a feature moved, from its seven sums: up, down or wider.
+    """Which way a feature moved, from its sums: up, down or wider.
 
     A jump far beyond the reference wins the bet on scale too, so wider needs ten times the evidence of a side.
     """

@@ -1,26 +1,29 @@
 """Detector R: ranks each study in the reference of its own scanner group, bets, sums, and flags at most once.
 
-    rank -> normal score -> AR(1) residual -> seven bets -> M <- (M + 1) e -> S = mean of M -> flag at S >= h
+    rank -> normal score -> AR(1) residual -> evidence of each feature, of each beyond the others, of all together
+         -> S = their weighted mean -> flag at S >= h
 
-h = studies a year / flags a year that are allowed. Measured on exchangeable rows, 20 features: 0.4 to 0.6 false
-flags a year at a budget of 1; rows that depend on each other or follow a season flag more often.
+h = studies a year / flags a year that are allowed. What that brings is measured (README): rows that depend on each
+other or follow a season flag more often than exchangeable ones.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import fsum
 
 import numpy as np
 
-from monitoring.detect import bets, ranks
+from monitoring.detect import bets, ranks, shape, windows
 from monitoring.detect.ranks import Floats
-from monitoring.detect.since import Since, since
-from monitoring.detect.state import NO_FLAG, State
+from monitoring.detect.shape import Shape
+from monitoring.detect.since import Since, since, whitened
+from monitoring.detect.state import BESIDE, NO_FLAG, State, mean
 
 LEAST = 50
 """Rows that a group's reference needs before its rows are ranked, and values that a feature needs in it."""
 MOST = 400
 """Rows at which a reference stops growing."""
-LAG = 30
+LAG = 60
 """Ranked rows that must have followed before a row may join its reference."""
 HISTORY = 200
 """Latest rows in which the beginning of a change is looked for: what drifts more slowly has no date."""
@@ -28,6 +31,10 @@ NO_GROUP = -1
 WATCH = 10
 """From S >= h / 10 the stream is watched, not healthy: its references stop growing."""
 DAYS_A_YEAR = 365
+SURE, LIKELY = 0.9, 0.5
+BEYOND = 3.0
+"""What a feature says beyond the others counts up to here: where two say the same, what is left has long tails."""
+_WIDER = bets.DIRECTIONS.index("wider")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +48,12 @@ class Flag:
     statistic: float
     threshold: float
     features: tuple[str, ...]
-    """Features whose own mean of M is at least h / 2, strongest first."""
+    """The feature with the most evidence, and all that moved since then with a chance of nine in ten."""
+    certain: bool
+    """Whether the first of them moved with that chance too: many weak changes can raise a flag together."""
     direction: dict[str, str]
     also_moving: tuple[str, ...]
-    """The next feature by M, where it is at least at the level of a watch."""
+    """The next feature, where it is more likely than not to have moved."""
 
 
 def threshold(studies_a_day: float, flags_a_year: float) -> float:
@@ -62,7 +71,8 @@ def begin(
     width, n, z = len(features), len(reference), ranks.last_known(scores)
     return State(
         features=tuple(features), groups=names, epoch=epoch, threshold=h, seq=n, flagged=NO_FLAG,
-        phi=ranks.autocorrelation(scores), z=z, m=np.zeros((width, len(bets.DIRECTIONS))),
+        phi=ranks.autocorrelation(scores, len(names)), z=z, m=np.zeros((width, len(bets.DIRECTIONS))),
+        beside=np.zeros(len(BESIDE)), shape=None,
         scores=z[None], scores_groups=np.array([NO_GROUP]),
         left=0, waiting=np.empty((0, width)), waiting_groups=np.empty(0, dtype=np.int64),
         references=tuple(reference[np.asarray(of) == g] for g in range(len(names))),
@@ -73,7 +83,7 @@ def restarted(state: State, epoch: int, h: float) -> State:
     """The same reference in a new epoch: the sums begin again, and what is said later is new evidence."""
     return replace(
         state, epoch=epoch, threshold=h, flagged=NO_FLAG, m=np.zeros_like(state.m),
-        scores=state.z[None], scores_groups=np.array([NO_GROUP]),
+        beside=np.zeros_like(state.beside), scores=state.z[None], scores_groups=np.array([NO_GROUP]),
     )  # fmt: skip
 
 
@@ -101,7 +111,9 @@ def since_when(state: State) -> Since | None:
     """When the latest rows began to differ from the reference, by all that is known now."""
     first = state.seq - len(state.scores) + 1
     n = np.array([ranks.present(reference) for reference in state.references])
-    return since(state.scores, state.scores_groups[1:], n, state.phi, first)
+    w, known = whitened(state.scores, state.phi)
+    beyond = _beyond(w, state.shape or _shape(state))
+    return since(w, known, beyond, state.scores_groups[1:], n, state.phi, first)
 
 
 def _bet(state: State, study: str, group: int, row: Floats) -> State:
@@ -111,9 +123,47 @@ def _bet(state: State, study: str, group: int, row: Floats) -> State:
     p = ranks.rank(reference, n, row, ranks.uniforms(study, state.features, state.epoch))
     known = ~np.isnan(p) & (n >= LEAST)
     z = np.where(known, ranks.normal(p), state.z)
-    log_e = bets.log_bets(ranks.whiten(z, state.z, state.phi), np.maximum(n, 1).astype(np.float64))
-    m = np.where(known[:, None], bets.gather(state.m, log_e), state.m)
-    return _kept(replace(state, z=z, m=m), group, np.where(known, z, np.nan))
+    log_e = bets.log_bets(ranks.whiten(z, state.z, state.phi), np.maximum(n, 1).astype(np.float64), state.phi)
+    m = state.m.copy()
+    m[known, _WIDER] = bets.gather(state.m, log_e)[known, _WIDER]
+    return _compared(_kept(replace(state, z=z, m=m), group, np.where(known, z, np.nan)))
+
+
+def _compared(state: State) -> State:
+    """The latest rows against those before them: each feature, each beyond the others, all of them together."""
+    w, known = whitened(state.scores, state.phi)
+    if not known[-1].any():
+        return state
+    there = known.any(axis=1)
+    w, known, groups = w[there], known[there], state.scores_groups[1:][there]
+    its = state.shape
+    if its is None or its.rows != shape.rows(state.references):
+        its = _shape(state)
+    n = np.array([ranks.present(reference) for reference in state.references], dtype=np.float64)
+    rows = np.array([[len(reference)] for reference in state.references], dtype=np.float64)
+    wander = windows.WANDER**2 * (1 - state.phi) / (1 + state.phi)
+    y = shape.whole(its, w[:, its.order])
+    places = windows.windows(y, groups, len(state.references), HISTORY)
+    both = windows.location(
+        places, np.hstack([w, _beyond(w, its)]), np.hstack([known, np.ones_like(known)]),
+        np.hstack([n, np.broadcast_to(rows, n.shape)]), np.tile(wander, 2),
+    )  # fmt: skip
+    own, beyond = np.split(both, 2)
+    m = state.m.copy()
+    m[known[-1], :_WIDER] = own[known[-1]]
+    together = windows.together(places, y, rows, fsum(wander) / len(wander))
+    return replace(state, shape=its, m=m, beside=np.array([mean(beyond), together]))
+
+
+def _shape(state: State) -> Shape:
+    return shape.of(state.references, np.argsort(state.features))
+
+
+def _beyond(w: Floats, its: Shape) -> Floats:
+    """What each feature of whitened scores [T, F] says beyond the others, [T, F]."""
+    found = np.empty_like(w)
+    found[:, its.order] = np.clip(w[:, its.order] @ its.alone, -BEYOND, BEYOND)
+    return found
 
 
 def _kept(state: State, group: int, scores: Floats) -> State:
@@ -146,17 +196,16 @@ def _joined(state: State, group: int, row: Floats) -> State:
 
 
 def _flag(state: State) -> Flag:
-    """Which features, which way, since when: read from the bets that won most."""
-    own = state.m.mean(axis=1)
-    order = [int(f) for f in np.argsort(-own, kind="stable")]
-    moved = [f for f in order if own[f] >= state.threshold / 2]
-    rest = [f for f in order if f not in moved][:1]
+    """Which features, which way, since when: read from the bets since the change."""
     began = since_when(state)
     assert began is not None  # the flagged row itself was ranked
+    first, *others = (int(f) for f in np.argsort(-state.m.mean(axis=1), kind="stable"))
+    moved = [first, *(f for f in others if began.moved[f] >= SURE)]
+    rest = [f for f in others if f not in moved and began.moved[f] >= LIKELY][:1]
     return Flag(
         row=state.flagged, since_row=began.row, since_range=(began.low, began.high),
         statistic=state.statistic, threshold=state.threshold,
-        features=tuple(state.features[f] for f in moved),
-        direction={state.features[f]: bets.direction(state.m[f]) for f in moved},
-        also_moving=tuple(state.features[f] for f in rest if own[f] >= state.threshold / WATCH),
+        features=tuple(state.features[f] for f in moved), certain=bool(began.moved[first] >= SURE),
+        direction={state.features[f]: bets.direction(state.m[f]) for f in (*moved, *rest)},
+        also_moving=tuple(state.features[f] for f in rest),
     )  # fmt: skip

@@ -52,26 +52,37 @@ def whiten(z: Floats, before: Floats, phi: Floats) -> Floats:
     return (z - phi * before) / np.sqrt(1 - phi * phi)
 
 
+def mid_scores(rows: Floats) -> Floats:
+    """Normal scores [N, F] of the rows of one group, each by its mid-rank among all of them; NaN stays."""
+    scores = np.full(rows.shape, np.nan)
+    for f, column in enumerate(rows.T):
+        there = ~np.isnan(column)
+        values = np.sort(column[there])
+        below, upto = (np.searchsorted(values, column[there], side=side) for side in ("left", "right"))
+        scores[there, f] = normal((below + upto) / 2 / len(values))
+    return scores
+
+
 def own_scores(reference: Floats, groups: Sequence[int]) -> Floats:
     """Normal scores [N, F] of reference rows in time order, each ranked by mid-rank within its own group."""
     scores = np.full(reference.shape, np.nan)
     of = np.asarray(groups)
     for group in np.unique(of):
-        rows = reference[of == group]
-        middle = [(rows < row).sum(0) + 0.5 * (rows == row).sum(0) for row in rows]
-        share = np.array(middle) / np.maximum(present(rows), 1)
-        scores[of == group] = np.where(np.isnan(rows), np.nan, normal(share))
+        scores[of == group] = mid_scores(reference[of == group])
     return scores
 
 
-def autocorrelation(scores: Floats) -> Floats:
+def autocorrelation(scores: Floats, groups: int) -> Floats:
     """phi [F] of reference scores [N, F]: lag-1 correlation, half own, half the features' median, in [0, 0.8].
 
-    Half the median because 50 rows say little about one feature; 1.5/N undoes the estimate's bias.
+    Half the median because 50 rows say little about one feature. The estimate is too small by (1 + 3 phi) / N (Kendall:
+    Note on bias in the estimation of autocorrelation, Biometrika 1954), for 1 + phi of which the mean that the scores
+    were freed of is to blame: each of ``groups`` has its own.
     """
     filled = np.nan_to_num(scores)
     power = np.maximum((filled**2).sum(0), EDGE)
-    own = (filled[1:] * filled[:-1]).sum(0) / power + 1.5 / np.maximum(present(scores), 1)
+    own = (filled[1:] * filled[:-1]).sum(0) / power
+    own += (groups * (1 + own) + 2 * own) / np.maximum(present(scores), 1)
     return np.asarray(np.clip(0.5 * own + 0.5 * np.median(own), 0.0, PHI_MAX))
 
 

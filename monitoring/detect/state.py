@@ -3,14 +3,21 @@
 import json
 from dataclasses import dataclass, fields
 from math import fsum, prod
+from typing import Final
 
 import numpy as np
 
 from monitoring.detect.ranks import Counts, Floats
+from monitoring.detect.shape import Shape
 from monitoring.errors import StateDamaged
 
-FORM = "radfleet-drift-3"
+FORM = "radfleet-drift-4"
 NO_FLAG = -1
+BESIDE: Final = ("beyond", "together")
+"""What is said by each feature beyond the others, and by all features as one."""
+WEIGHTS: Final = {"location": 0.2, "wider": 0.05, "beyond": 0.3, "together": 0.2}
+"""Of what S is the mean: a mean of e-detectors is one, whatever the weights are. The rest is staked on nothing: it pays
+for what a small reference does not know."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +39,9 @@ class State:
     z: Floats
     """Latest known normal score, any group, [F]."""
     m: Floats
-    """Shiryaev-Roberts sums, [F, 7], dimensionless; compared with the threshold in studies."""
+    """Evidence of each feature and bet, [F, 5], dimensionless; compared with the threshold in studies."""
+    beside: Floats
+    """Evidence of all features, as in ``BESIDE``, [2]."""
     scores: Floats
     """Normal scores of the latest rows, NaN where not ranked, after one line that precedes them, [1 + up to 200, F]."""
     scores_groups: Counts
@@ -45,18 +54,26 @@ class State:
     """The group of each waiting row."""
     references: tuple[Floats, ...]
     """Reference rows of each group, [up to 400, F]; NaN is missing."""
+    shape: Shape | None
+    """Made from the references when it is needed, and never written: the references make it again."""
 
     @property
     def statistic(self) -> float:
-        """S: the mean of M over features and bets, the same to the last bit in any order of features."""
-        return fsum(self.m.ravel().tolist()) / self.m.size
+        """S: the weighted mean of the evidence, the same to the last bit in any order of features."""
+        parts = (mean(self.m[:, :-1]), mean(self.m[:, -1]), *self.beside.tolist())
+        return fsum(weight * part for weight, part in zip(WEIGHTS.values(), parts, strict=True))
+
+
+def mean(numbers: Floats) -> float:
+    """The same to the last bit in whatever order they come."""
+    return fsum(numbers.ravel().tolist()) / numbers.size
 
 
 def to_bytes(state: State) -> bytes:
     """A line of JSON with names, numbers and shapes, then every array as little-endian 8-byte numbers."""
     head: dict[str, object] = {"form": FORM}
     body: list[bytes] = []
-    for field in fields(State):
+    for field in WRITTEN:
         value = getattr(state, field.name)
         if field.name == "references":
             head[field.name] = [list(reference.shape) for reference in value]
@@ -75,7 +92,7 @@ def from_bytes(data: bytes) -> State:
     try:
         head = json.loads(line)
         form = head.pop("form")
-        if form != FORM or set(head) != {field.name for field in fields(State)}:
+        if form != FORM or set(head) != {field.name for field in WRITTEN}:
             raise StateDamaged(why=f"This program reads the form {FORM} and no other.")
         at = 0
         for name, kind in _ARRAYS.items():
@@ -89,11 +106,12 @@ def from_bytes(data: bytes) -> State:
         raise StateDamaged from error
     if at != len(body):
         raise StateDamaged
-    return State(**head)
+    return State(**head, shape=None)
 
 
+WRITTEN = tuple(field for field in fields(State) if field.name != "shape")
 _ARRAYS = {
-    "phi": "<f8", "z": "<f8", "m": "<f8", "scores": "<f8", "scores_groups": "<i8", "waiting": "<f8",
+    "phi": "<f8", "z": "<f8", "m": "<f8", "beside": "<f8", "scores": "<f8", "scores_groups": "<i8", "waiting": "<f8",
     "waiting_groups": "<i8",
 }  # fmt: skip
 

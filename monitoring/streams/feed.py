@@ -216,12 +216,9 @@ def _dated(stream: Stream, its: State, rows: tuple[int, int, int]) -> Began:
 
 
 def _drift(stream: Stream, its: State, flag: detector.Flag, row: Row) -> Drift:
-    names = [(f, flag.direction[f], True) for f in flag.features]
-    own = {f: its.m[its.features.index(f)] for f in flag.also_moving}
-    names += [(f, bets.direction(m), False) for f, m in own.items()]
-    if not names:  # S is a sum of many weak ones
-        strongest = int(its.m.mean(axis=1).argmax())
-        names = [(its.features[strongest], bets.direction(its.m[strongest]), False)]
+    first, *others = flag.features
+    names = [(first, flag.direction[first], flag.certain), *((f, flag.direction[f], True) for f in others)]
+    names += [(f, flag.direction[f], False) for f in flag.also_moving]
     assert stream.began is not None
     top = its.features.index(names[0][0])
     return Drift(

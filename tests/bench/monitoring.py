@@ -172,6 +172,11 @@ def on_tables(pool: ProcessPoolExecutor, data: Path, seed: int, quick: bool) -> 
     return {name: one.result() for name, one in asked.items()}
 
 
+def stage(began: float, what: str) -> None:
+    """Say what is measured now: the whole takes half an hour."""
+    print(f"[{time.monotonic() - began:6.0f} s] {what}", file=sys.stderr, flush=True)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
@@ -188,16 +193,21 @@ def main(words: Sequence[str] | None = None) -> int:
     streams = asked.streams or (8 if quick else 60)
     data = Path(os.environ["RADFLEET_DATA"]) if os.environ.get("RADFLEET_DATA") else None
     changes = QUICKLY if quick else (*grid.TUNED, *grid.UNSEEN)
+    stage(began, "a day of 1,000 clinics, then streams in which nothing changes")
     cost = fleet(seed)
     with ProcessPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         null = grid.nulls(pool, seed, streams if quick else 2 * streams)
+        stage(began, "changes")
         shift = grid.shifts(pool, seed, 3 * streams, changes)
+        stage(began, "rivals on the same streams")
         beside = (
             rivals.beside(pool, seed, 10, 4, ((grid.IID, 200),), (FIVE,))
             if quick
             else rivals.beside(pool, seed, max(2, streams * 5 // 6), max(1, streams // 3))
         )
+        stage(began, "real tables")
         real = on_tables(pool, data / "drift_tables", seed, quick) if data else {}
+    stage(began, "what the libraries themselves say, then pixels")
     said = rivals.agreement(seed, 3, all_of_them=not quick)
     in_pixels, drawn = (
         pixels.run(data, range(1, 11 if quick else 21), range(1, 3 if quick else 21), 8)

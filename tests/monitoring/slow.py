@@ -8,7 +8,10 @@ from itertools import pairwise
 from math import exp, isnan, log, sqrt
 from statistics import NormalDist, median
 
-BETS = ("up .5", "down .5", "up 1", "down 1", "wider", "up tail", "down tail")
+BETS = ("up .5", "down .5", "up 1", "down 1", "wider")
+LOCATION = (0.5, -0.5, 1.0, -1.0)
+AGES = sorted({*range(1, 12), *(int(12 * 1.12**i) for i in range(25))})
+Matrix = list[list[float]]
 
 
 def quantile(p: float) -> float:
@@ -22,15 +25,12 @@ def uniform(study: str, feature: str, epoch: int) -> float:
     return (number // 2**11 + 0.5) / 2**53
 
 
-def e_value(bet: str, w: float, n: int) -> float:
+def e_value(bet: str, w: float, n: int, phi: float) -> float:
     d = 1 / sqrt(n)
     match bet.split():
-        case ["up", "tail"]:
-            return (0.9 + 2 * (w > 1.645)) / (1 + 0.45 * d)
-        case ["down", "tail"]:
-            return (0.9 + 2 * (w < -1.645)) / (1 + 0.45 * d)
         case ["wider"]:
-            return exp(w * w / 2 * (1 - 1 / 1.6**2)) / (1.6 * (1 + d))
+            known = sqrt((1 + phi**2) / (1 - phi**2))
+            return exp(w * w / 2 * (1 - 1 / 1.6**2)) / (1.6 * (1 + d * known))
         case [side, size]:
             bet_on = float(size) if side == "up" else -float(size)
             return exp(bet_on * w - abs(bet_on) * d - bet_on**2 / 2)
@@ -40,6 +40,79 @@ def e_value(bet: str, w: float, n: int) -> float:
 def mixed(log_e: float, share: float) -> float:
     """Log of the evidence when it counts with this share, and with the rest nothing happened."""
     return log(1 - share + share * exp(log_e)) if log_e < 600 else log(share) + log_e
+
+
+def inverse(a: Matrix) -> Matrix:
+    """By Gauss and Jordan; what is inverted here is positive definite."""
+    size = len(a)
+    rows = [[*a[i], *(float(i == j) for j in range(size))] for i in range(size)]
+    for i in range(size):
+        rows[i] = [x / rows[i][i] for x in rows[i]]
+        for j in range(size):
+            if j != i:
+                rows[j] = [x - rows[j][i] * y for x, y in zip(rows[j], rows[i], strict=True)]
+    return [row[size:] for row in rows]
+
+
+def times(a: Matrix, v: Sequence[float]) -> list[float]:
+    return [sum(x * y for x, y in zip(row, v, strict=True)) for row in a]
+
+
+def dot(v: Sequence[float], u: Sequence[float]) -> float:
+    return sum(x * y for x, y in zip(v, u, strict=True))
+
+
+def gram(rows: Sequence[Sequence[float]], width: int) -> Matrix:
+    """Sums of products of the rows, and of as many unit rows as there are columns."""
+    return [[sum(r[i] * r[j] for r in rows) + width * (i == j) for j in range(width)] for i in range(width)]
+
+
+def sphere(width: int, far: float) -> float:
+    """The mean of exp(far cos) over all directions: a power series."""
+    term, total, k = 1.0, 1.0, 0
+    while term > total * 1e-17:
+        k += 1
+        term *= far * far / 4 / (k * (width / 2 + k - 1))
+        total += term
+    return total
+
+
+@dataclass
+class Shape:
+    """What the references say of rows as a whole, each of their own rows measured by the others alone."""
+
+    precision: Matrix
+    rms: list[float]
+    edge: float
+
+    def length(self, v: Sequence[float]) -> float:
+        return sqrt(max(0.0, dot(v, times(self.precision, v))))
+
+    def beyond(self, w: Sequence[float]) -> list[float]:
+        found = times(self.precision, w)
+        return [
+            min(max(x / sqrt(self.precision[f][f]) / self.rms[f], -3.0), 3.0) for f, x in enumerate(found)
+        ]
+
+
+def shape(z: Sequence[Sequence[float]]) -> Shape:
+    n, width = len(z), len(z[0])
+    whole = gram(z, width)
+    lengths, beyond = [], []
+    for row in z:
+        others = inverse([[whole[i][j] - row[i] * row[j] for j in range(width)] for i in range(width)])
+        seen = times(others, row)
+        lengths.append((n - 1 + width) * dot(row, seen))
+        beyond.append([x / sqrt(others[f][f]) for f, x in enumerate(seen)])
+    scale = sum(lengths) / n / width
+    precision = [[x * (n + width) / scale for x in row] for row in inverse(whole)]
+    # alone = inverse / sqrt(diagonal): the precision's scale is taken out again
+    rms = [sqrt(sum(b[f] ** 2 for b in beyond) / n) * sqrt((n + width) / scale) for f in range(width)]
+    at = 0.99 * (n - 1)
+    order = sorted(lengths)
+    low = order[int(at)]
+    high = order[min(int(at) + 1, n - 1)]
+    return Shape(precision, rms, sqrt((low + (at - int(at)) * (high - low)) / scale))
 
 
 @dataclass
@@ -65,8 +138,12 @@ class Slow:
             z = [0.0 if s is None else s for s in scores[f]]
             known = sum(s is not None for s in scores[f])
             pairs = sum(a * b for a, b in pairwise(z))
-            raw.append(pairs / max(sum(s * s for s in z), 1e-6) + 1.5 / max(known, 1))
+            found = pairs / max(sum(s * s for s in z), 1e-6)
+            means = len(self.reference)
+            raw.append(found + (means * (1 + found) + 2 * found) / max(known, 1))
         self.phi = [min(max(0.5 * r + 0.5 * median(raw), 0.0), 0.8) for r in raw]
+        self.evidence: dict[str, float] = {"beyond": 0.0, "together": 0.0}
+        self.shapes: dict[tuple[int, ...], Shape] = {}
         self.z = [next((s for s in reversed(scores[f]) if s is not None), 0.0) for f in scores]
         self.sums = {(f, b): 0.0 for f in scores for b in BETS}
         self.first_z = list(self.z)
@@ -98,7 +175,13 @@ class Slow:
             for f in range(len(self.features)):
                 self._bet(number, f)
             self.ranked.append(number)
-        self.statistics.append(sum(self.sums.values()) / len(self.sums))
+            if any((number, f) in self.scores for f in range(len(self.features))):
+                self._compare(number)
+        width = len(self.features)
+        location = sum(v for (_, bet), v in self.sums.items() if bet != "wider") / width / 4
+        wider = sum(v for (_, bet), v in self.sums.items() if bet == "wider") / width
+        beside = 0.3 * self.evidence["beyond"] + 0.2 * self.evidence["together"]
+        self.statistics.append(0.2 * location + 0.05 * wider + beside)
         if self.ranked[-1:] == [number]:
             self._judge(number)
 
@@ -111,16 +194,105 @@ class Slow:
         z = quantile((below + u * (1 + equal)) / (len(values) + 1))
         w = (z - self.phi[f] * self.z[f]) / sqrt(1 - self.phi[f] ** 2)
         self.z[f] = self.scores[number, f] = z
-        for bet in BETS:
-            e = e_value(bet, w, len(values))
-            self.sums[f, bet] = min((self.sums[f, bet] + 1) * e, 1e12)
+        e = e_value("wider", w, len(values), self.phi[f])
+        self.sums[f, "wider"] = min((self.sums[f, "wider"] + 1) * e, 1e12)
+
+    def _present(self, group: str, f: int) -> int:
+        return sum(not isnan(self.rows[i][f]) for i in self.reference[group])
+
+    def _shape(self) -> Shape:
+        """Of the first tens of rows of each group's reference."""
+        key = tuple(len(its) // 10 * 10 for its in self.reference.values())
+        if key not in self.shapes:
+            z = []
+            for its, many in zip(self.reference.values(), key, strict=True):
+                taken = its[:many]
+                columns = []
+                for f in range(len(self.features)):
+                    values = sorted(self.rows[i][f] for i in taken if not isnan(self.rows[i][f]))
+                    columns.append([self._mid(self.rows[i][f], values) for i in taken])
+                z += [list(row) for row in zip(*columns, strict=True)]
+            self.shapes[key] = shape(z)
+        return self.shapes[key]
+
+    def _mid(self, x: float, values: Sequence[float]) -> float:
+        return (
+            0.0
+            if isnan(x)
+            else quantile((bisect_left(values, x) + bisect_right(values, x)) / 2 / len(values))
+        )
+
+    def _compare(self, number: int) -> None:
+        """All the evidence that is read from the latest rows, those of one feature first."""
+        scored, width = self._scored(number), len(self.features)
+        rows = sorted({row for row, _ in scored})
+        w = [[scored.get((row, f), (0.0, 0))[0] for f in range(width)] for row in rows]
+        known = [[(row, f) in scored for f in range(width)] for row in rows]
+        its = self._shape()
+        beyond = [its.beyond(row) for row in w]
+        cut = [[x * min(1.0, its.edge / max(its.length(row), its.edge)) for x in row] for row in w]
+        spread = self._spread(cut, its)
+        wander = [0.09 * (1 - phi) / (1 + phi) for phi in self.phi]
+        groups = [self.groups[row] for row in rows]
+        sums = {(f, name): 0.0 for f in range(width) for name in BETS[:4]}
+        apart, whole, last = dict.fromkeys(sums, 0.0), 0.0, 0
+        for age in (age for age in AGES if age <= len(rows)):
+            weight, last = age - last, age
+            shares = {g: groups[-age:].count(g) / age for g in set(groups[-age:])}
+            for f in range(width):
+                error = sum(s**2 / max(self._present(g, f), 1) for g, s in shares.items())
+                mine = [(row[f], k[f]) for row, k in zip(w, known, strict=True)]
+                shift, worth = self._shift(mine, age, error, wander[f], spread)
+                for name, bet in zip(BETS[:4], LOCATION, strict=True):
+                    sums[f, name] += weight * exp(min(worth * (bet * shift - bet * bet / 2), log(1e12)))
+                error = sum(s**2 / len(self.reference[g]) for g, s in shares.items())
+                shift, worth = self._shift([(row[f], True) for row in beyond], age, error, wander[f], spread)
+                for name, bet in zip(BETS[:4], LOCATION, strict=True):
+                    apart[f, name] += weight * exp(min(worth * (bet * shift - bet * bet / 2), log(1e12)))
+            mean = sum(wander) / width
+            shifts = [
+                self._shift([(row[f], True) for row in cut], age, error, mean, spread) for f in range(width)
+            ]
+            worth = shifts[0][1]
+            far = min(worth * its.length([shift for shift, _ in shifts]), 600.0)
+            whole += weight * exp(min(log(sphere(width, far)) - worth / 2, log(1e12)))
+        for f in range(width):
+            if (number, f) in self.scores:
+                self.sums |= {(f, name): min(sums[f, name], 1e12) for name in BETS[:4]}
+        beyond_all = sum(min(e, 1e12) for e in apart.values()) / len(apart)
+        self.evidence = {"beyond": beyond_all, "together": min(whole, 1e12)}
+
+    def _shift(
+        self, x: Sequence[tuple[float, bool]], age: int, error: float, wander: float, spread: float
+    ) -> tuple[float, float]:
+        """How far the rows of this age lie from the level before them, and how many rows that is worth."""
+        late = [v for v, there in x[-age:] if there]
+        early = [v for v, there in x[:-age] if there]
+        filled = len(x) / 200
+        weight = (1 - filled) / error + filled / (error + wander) + len(early) / spread
+        shift = sum(late) / max(len(late), 1) - sum(early) / spread / weight
+        return shift, 1 / (spread / max(len(late), 1) + 1 / weight)
+
+    def _spread(self, cut: Sequence[Sequence[float]], its: Shape) -> float:
+        blocks, width = len(cut) // 16, len(self.features)
+        if blocks < 6:
+            return 1.0
+        rows = cut[len(cut) - blocks * 16 :]
+        means = [
+            [sum(r[f] for r in rows[16 * b : 16 * b + 16]) / 16 for f in range(width)] for b in range(blocks)
+        ]
+        apart = sorted(
+            its.length([x - y for x, y in zip(b, a, strict=True)]) ** 2 / width * 8
+            for a, b in pairwise(means)
+        )
+        return max(1.0, 1.05 * sum(apart[:-1]) / (len(apart) - 1))
 
     def _judge(self, number: int) -> None:
         statistic = self.statistics[-1]
         if self.flag is None and statistic >= self.h:
             self.flag = self._flag(number)
-        if len(self.ranked) > 30 and self.flag is None and statistic < self.h / 10:
-            joining = self.ranked[-31]
+        if len(self.ranked) > 60 and self.flag is None and statistic < self.h / 10:
+            joining = self.ranked[-61]
             its = self.reference[self.groups[joining]]
             if len(its) < 400:
                 its.append(joining)
@@ -136,7 +308,7 @@ class Slow:
                     continue
                 if row > number - 200:
                     w = (z - self.phi[f] * before) / sqrt(1 - self.phi[f] ** 2)
-                    found[row, f] = (w, len(self._values(self.groups[row], f)))
+                    found[row, f] = (w, self._present(self.groups[row], f))
                 before = z
         return found
 
@@ -144,20 +316,13 @@ class Slow:
         """The likeliest row of the change and its 90 % range."""
         scored, width = self._scored(number), len(self.features)
         rows = sorted({row for row, _ in scored})
-        own: dict[tuple[int, int], float] = {}
-        for f in range(width):
-            sums = dict.fromkeys(BETS, 0.0)
-            for row in reversed(rows):
-                if (row, f) in scored:
-                    for bet in BETS:
-                        sums[bet] += log(e_value(bet, *scored[row, f]))
-                own[row, f] = log(sum(exp(s - max(sums.values())) for s in sums.values()) / 7) + max(
-                    sums.values()
-                )
-        moved = {key: mixed(value, 1 / width) for key, value in own.items()}
-        together = {row: sum(moved[row, f] for f in range(width)) for row in rows}
+        its = self._shape()
+        beyond = {row: its.beyond([scored.get((row, f), (0.0, 0))[0] for f in range(width)]) for row in rows}
+        own, both = self._evidence(scored, rows, None), self._evidence(scored, rows, beyond)
+        together = {row: sum(mixed(both[row, f], 1 / width) for f in range(width)) for row in rows}
         best = max(rows, key=together.__getitem__)
-        sure = [exp(own[best, f] - moved[best, f]) / width for f in range(width)]
+        sure = [exp(own[best, f] - mixed(own[best, f], 1 / width)) / width for f in range(width)]
+        self.sure = sure
         shared = self._shared(scored, best, number, sure)
         weight = {row: exp((together[row] - together[best]) / shared) for row in rows}
         total, low, high = 0.0, 0, 0
@@ -168,6 +333,24 @@ class Slow:
             low, high = (row if above >= 0.05 else low), (row if above >= 0.95 else high)
             total += weight[row]
         return best, min(low, best), max(high, best)
+
+    def _evidence(
+        self, scored: dict[tuple[int, int], tuple[float, int]], rows: Sequence[int],
+        beyond: dict[int, list[float]] | None,
+    ) -> dict[tuple[int, int], float]:  # fmt: skip
+        """Log of the mean of all bets from each row on; with ``beyond``, those on that too."""
+        found = {}
+        for f in range(len(self.features)):
+            sums = [0.0] * (len(BETS) * (2 if beyond else 1))
+            for row in reversed(rows):
+                if (row, f) in scored:
+                    w, n = scored[row, f]
+                    seen = [w, beyond[row][f]] if beyond else [w]
+                    logs = [log(e_value(bet, x, n, self.phi[f])) for x in seen for bet in BETS]
+                    sums = [a + b for a, b in zip(sums, logs, strict=True)]
+                top = max(sums)
+                found[row, f] = log(sum(exp(s - top) for s in sums) / len(sums)) + top
+        return found
 
     def _shared(
         self, scored: dict[tuple[int, int], tuple[float, int]], best: int, number: int, sure: Sequence[float]
@@ -190,15 +373,20 @@ class Slow:
         return max(1.0, sum(s * s for s in sums) / alone) if alone > 0 else 1.0
 
     def _flag(self, number: int) -> dict[str, object]:
-        own = [sum(self.sums[f, b] for b in BETS) / len(BETS) for f in range(len(self.features))]
-        moved = {f for f in range(len(own)) if own[f] >= self.h / 2}
         since, low, high = self._since(number)
+        own = [sum(self.sums[f, b] for b in BETS) for f in range(len(self.features))]
+        first = max(range(len(own)), key=own.__getitem__)
+        moved = {first, *(f for f in range(len(own)) if self.sure[f] >= 0.9)}
+        rest = sorted(
+            (f for f in range(len(own)) if f not in moved and self.sure[f] >= 0.5), key=lambda f: -own[f]
+        )
         return {
             "row": number,
             "since_row": since,
             "since_range": (low, high),
             "features": {self.features[f] for f in moved},
-            "direction": {self.features[f]: self._direction(f) for f in moved},
+            "certain": self.sure[first] >= 0.9,
+            "direction": {self.features[f]: self._direction(f) for f in (*moved, *rest[:1])},
         }
 
     def _direction(self, f: int) -> str:
