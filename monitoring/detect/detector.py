@@ -140,18 +140,20 @@ def _compared(state: State) -> State:
     if its is None or its.rows != shape.rows(state.references):
         its = _shape(state)
     n = np.array([ranks.present(reference) for reference in state.references], dtype=np.float64)
-    rows = np.array([[len(reference)] for reference in state.references], dtype=np.float64)
+    rows = np.broadcast_to([[float(len(reference))] for reference in state.references], n.shape)
     wander = windows.WANDER**2 * (1 - state.phi) / (1 + state.phi)
     y = shape.whole(its, w[:, its.order])
     places = windows.windows(y, groups, len(state.references), HISTORY)
-    both = windows.location(
-        places, np.hstack([w, _beyond(w, its)]), np.hstack([known, np.ones_like(known)]),
-        np.hstack([n, np.broadcast_to(rows, n.shape)]), np.tile(wander, 2),
+    all_known, mean_wander = np.ones_like(known), np.full_like(wander, fsum(wander) / len(wander))
+    shift, worth = windows.compare(
+        places, np.hstack([w, _beyond(w, its), y]), np.hstack([known, all_known, all_known]),
+        np.hstack([n, rows, rows]), np.hstack([wander, wander, mean_wander]),
     )  # fmt: skip
-    own, beyond = np.split(both, 2)
+    whole = slice(2 * w.shape[1], None)
+    own, beyond = np.split(windows.location(places, shift[:, : whole.start], worth[:, : whole.start]), 2)
     m = state.m.copy()
     m[known[-1], :_WIDER] = own[known[-1]]
-    together = windows.together(places, y, rows, fsum(wander) / len(wander))
+    together = windows.together(places, shift[:, whole], worth[:, whole])
     return replace(state, shape=its, m=m, beside=np.array([mean(beyond), together]))
 
 

@@ -58,29 +58,14 @@ def windows(y: Floats, groups: Counts, many: int, history: int) -> Windows:
     return Windows(ages, of.cumsum(axis=0)[ages - 1] / ages[:, None], len(y) / history, _spread(y))
 
 
-def location(its: Windows, x: Floats, known: NDArray[np.bool_], n: Floats, wander: Floats) -> Floats:
-    """Evidence of each fixed shift in each column of ``x`` [T, C], [C, 4]; unknown values count for nothing.
-
-    ``n`` [G, C]: values in the reference of each group. ``wander`` [C]: the variance that a column's level may have.
-    """
-    shift, rows = _shift(its, x, known, n, wander)
-    log_e = rows[..., None] * (shift[..., None] * bets.LOCATION - bets.LOCATION**2 / 2)
-    return _summed(its, log_e)
-
-
-def together(its: Windows, y: Floats, n: Floats, wander: float) -> float:
-    """Evidence of a shift in any direction of uncorrelated scores ``y`` [T, F]; ``n`` [G, 1] as in ``location``."""
-    width = y.shape[1]
-    shift, rows = _shift(its, y, np.ones((len(y), 1), dtype=bool), n, np.array([wander]))
-    far = np.minimum(LENGTH * rows[:, 0] * np.sqrt((shift**2).sum(axis=1)), _FAR)
-    log_e = np.log(hyp0f1(width / 2, far**2 / 4)) - rows[:, 0] * LENGTH**2 / 2
-    return float(_summed(its, log_e))
-
-
-def _shift(
+def compare(
     its: Windows, x: Floats, known: NDArray[np.bool_], n: Floats, wander: Floats
 ) -> tuple[Floats, Floats]:
-    """The mean since each place less the level before it [K, C], and how many rows it is worth [K, C]."""
+    """The mean of ``x`` [T, C] since each place less the level before it, and how many rows that is worth, both [K, C].
+
+    Unknown values count for nothing. ``n`` [G, C]: values in the reference of each group. ``wander`` [C]: the variance
+    that the level of a column may have.
+    """
     since, before = _split(x * known, its.ages)
     after = its.ages[:, None].astype(np.float64)
     rows_before = len(x) - after
@@ -91,6 +76,19 @@ def _shift(
     level = 1 / (prior + rows_before / its.spread)
     shift = since / np.maximum(after, 1) - before / its.spread * level
     return shift, 1 / (its.spread / np.maximum(after, 1) + level)
+
+
+def location(its: Windows, shift: Floats, rows: Floats) -> Floats:
+    """Evidence of each fixed shift in each column of what ``compare`` gave, [C, 4]."""
+    return _summed(its, rows[..., None] * (shift[..., None] * bets.LOCATION - bets.LOCATION**2 / 2))
+
+
+def together(its: Windows, shift: Floats, rows: Floats) -> float:
+    """Evidence of a shift in any direction of uncorrelated scores, from what ``compare`` gave of them."""
+    worth = rows[:, 0]
+    far = np.minimum(LENGTH * worth * np.sqrt((shift**2).sum(axis=1)), _FAR)
+    log_e = np.log(hyp0f1(shift.shape[1] / 2, far**2 / 4)) - worth * LENGTH**2 / 2
+    return float(_summed(its, log_e))
 
 
 def _split(x: Floats, ages: Counts) -> tuple[Floats, Floats]:
