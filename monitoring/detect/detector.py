@@ -143,7 +143,7 @@ def _compared(state: State) -> State:
     rows = np.broadcast_to([[float(len(reference))] for reference in state.references], n.shape)
     wander = windows.WANDER**2 * (1 - state.phi) / (1 + state.phi)
     y = shape.whole(its, w[:, its.order])
-    places = windows.windows(y, groups, len(state.references), HISTORY)
+    places = windows.windows(y, groups, len(state.references), HISTORY, LEAST)
     all_known, mean_wander = np.ones_like(known), np.full_like(wander, fsum(wander) / len(wander))
     shift, worth = windows.compare(
         places, np.hstack([w, _beyond(w, its), y]), np.hstack([known, all_known, all_known]),

@@ -49,7 +49,7 @@ def of(references: Sequence[Floats], order: Counts) -> Shape:
     own = (by_all * z).sum(axis=1)
     left = 1 - own[:, None]
     lengths = (n - 1 + width) * own / left[:, 0]
-    scale = float(lengths.mean()) / width
+    scale = max(1.0, float(lengths.mean()) / width)
     beyond = by_all / left / np.sqrt(np.diag(inverse) + by_all**2 / left)
     values, vectors = np.linalg.eigh(inverse)
     return Shape(

@@ -47,15 +47,17 @@ class Windows:
     """How much of them each scanner group is, [K, G]."""
     filled: float
     """How much of the history these rows fill, to 1."""
+    least: int
+    """Rows that a reference had when its first study was ranked."""
     spread: float
     """How much more the mean of some rows scatters than independent rows' would, from 1."""
 
 
-def windows(y: Floats, groups: Counts, many: int, history: int) -> Windows:
+def windows(y: Floats, groups: Counts, many: int, history: int, least: int) -> Windows:
     """Of uncorrelated scores ``y`` [T, F] and the group [T] of each, of ``many`` groups; T is ``history`` at most."""
     ages = AGES[: np.searchsorted(AGES, len(y), side="right")]
     of = groups[::-1, None] == np.arange(many)
-    return Windows(ages, of.cumsum(axis=0)[ages - 1] / ages[:, None], len(y) / history, _spread(y))
+    return Windows(ages, of.cumsum(axis=0)[ages - 1] / ages[:, None], len(y) / history, least, _spread(y))
 
 
 def compare(
@@ -64,7 +66,8 @@ def compare(
     """The mean of ``x`` [T, C] since each place less the level before it, and how many rows that is worth, both [K, C].
 
     Unknown values count for nothing. ``n`` [G, C]: values in the reference of each group. ``wander`` [C]: the variance
-    that the level of a column may have.
+    that the level of a column may have. Earlier rows were ranked in a smaller reference, whose own error was another
+    one: when it grows all ranks move a little, and that is no change.
     """
     since, before = _split(x * known, its.ages)
     after = its.ages[:, None].astype(np.float64)
@@ -72,9 +75,13 @@ def compare(
     if not known.all():
         after, rows_before = _split(known.astype(np.float64), its.ages)
     error = its.shares**2 @ (1 / np.maximum(n, 1))
-    prior = (1 - its.filled) / error + its.filled / (error + wander)
-    level = 1 / (prior + rows_before / its.spread)
-    shift = since / np.maximum(after, 1) - before / its.spread * level
+    then = [
+        np.maximum(its.least, 1 / error - age[:, None]) for age in (its.ages / 2, (its.ages + len(x)) / 2)
+    ]
+    moved = 1 / then[1] - 1 / then[0]
+    by_rows = rows_before / (its.spread + moved * rows_before)
+    level = 1 / ((1 - its.filled) / error + its.filled / (error + wander) + by_rows)
+    shift = since / np.maximum(after, 1) - before / np.maximum(rows_before, 1) * by_rows * level
     return shift, 1 / (its.spread / np.maximum(after, 1) + level)
 
 

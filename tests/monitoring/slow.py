@@ -104,7 +104,7 @@ def shape(z: Sequence[Sequence[float]]) -> Shape:
         seen = times(others, row)
         lengths.append((n - 1 + width) * dot(row, seen))
         beyond.append([x / sqrt(others[f][f]) for f, x in enumerate(seen)])
-    scale = sum(lengths) / n / width
+    scale = max(1.0, sum(lengths) / n / width)
     precision = [[x * (n + width) / scale for x in row] for row in inverse(whole)]
     # alone = inverse / sqrt(diagonal): the precision's scale is taken out again
     rms = [sqrt(sum(b[f] ** 2 for b in beyond) / n) * sqrt((n + width) / scale) for f in range(width)]
@@ -180,8 +180,8 @@ class Slow:
         width = len(self.features)
         location = sum(v for (_, bet), v in self.sums.items() if bet != "wider") / width / 4
         wider = sum(v for (_, bet), v in self.sums.items() if bet == "wider") / width
-        beside = 0.3 * self.evidence["beyond"] + 0.2 * self.evidence["together"]
-        self.statistics.append(0.2 * location + 0.05 * wider + beside)
+        beside = 0.36 * self.evidence["beyond"] + 0.27 * self.evidence["together"]
+        self.statistics.append(0.22 * location + 0.05 * wider + beside)
         if self.ranked[-1:] == [number]:
             self._judge(number)
 
@@ -269,8 +269,10 @@ class Slow:
         late = [v for v, there in x[-age:] if there]
         early = [v for v, there in x[:-age] if there]
         filled = len(x) / 200
-        weight = (1 - filled) / error + filled / (error + wander) + len(early) / spread
-        shift = sum(late) / max(len(late), 1) - sum(early) / spread / weight
+        had = [max(50.0, 1 / error - back) for back in (age / 2, (age + len(x)) / 2)]
+        noise = spread + (1 / had[1] - 1 / had[0]) * len(early)
+        weight = (1 - filled) / error + filled / (error + wander) + len(early) / noise
+        shift = sum(late) / max(len(late), 1) - sum(early) / noise / weight
         return shift, 1 / (spread / max(len(late), 1) + 1 / weight)
 
     def _spread(self, cut: Sequence[Sequence[float]], its: Shape) -> float:
