@@ -37,7 +37,7 @@ CLINIC = (
     Measure("radfleet_clinic_info", "1, with the state of the clinic", ("clinic", "state")),
     Measure("radfleet_clinic_last_heard_timestamp_seconds",
             "Last image of a clinic with a bound version, or when that was first bound", ("clinic",)),
-    Measure("radfleet_clinic_silent_after_seconds", "Silence after which somebody has to ask", ("clinic",)),
+    Measure("radfleet_clinic_silent_after_seconds", "Silence after which somebody has to ask, closed time added", ("clinic",)),
     Measure("radfleet_studies_open", "Studies without an end, by state", ("clinic", "state")),
     Measure("radfleet_studies_ended_24h", "Studies that ended within 24 hours, by how", ("clinic", "outcome")),
     Measure("radfleet_studies_stuck", "Studies past the moment by which a part had to move them", ("clinic",)),

@@ -74,7 +74,7 @@ def show(visit: Visit) -> Page:
             facts["holds"] = [asdict(hold) for hold in holds if hold.clinic_id or hold.target in here]
     heading = _HEADING[row["need"]].format(about["name"])
     today = [one["last_day"] for one in closures if one["today"]]
-    if row["need"] == "silent" and today:
+    if row["need"] == "healthy" and today:
         heading = f"{about['name']}: nothing to do, it is closed until {words.day(max(today))}."
     if its.state == "suspended":
         heading = f"{about['name']} is suspended: activate it when it may send again."

@@ -43,15 +43,31 @@ def test_the_silence_of_a_closed_clinic_calls_nobody(site: Site, world: World) -
     ((digest,),) = world.sql("select digest from registry.binding limit 1")
     world.bind(its, digest, "ms-lesion")
     stream(world, its, digest, studies=12, verdict="healthy")
-    world.sql(
-        "update monitoring.stream_state set last_at = now() - interval '9 days' where clinic_id = %s", its
-    )
+    ago = "now() - interval '9 days'"
+    world.sql(f"update monitoring.stream_state set last_at = {ago} where clinic_id = %s", its)
+    world.sql(f"update serving.study set first_at = {ago}, last_at = {ago} where clinic_id = %s", its)
+    world.sql(f"update registry.binding set valid = tstzrange({ago}, null) where clinic_id = %s", its)
     with site.client("anna") as client:
         shown = client.get("/clinics/east.json").json()
         assert shown["need"] == "silent" and "call them" in shown["heading"]
         state(site, 1, 6, "Christmas", "east")
         assert "call them" in client.get("/clinics/east.json").json()["heading"], "not closed yet"
-        state(site, -9, 6, "Christmas", "east")
+        state(site, -2, 6, "Christmas", "east")
+        assert "call them" in client.get("/clinics/east.json").json()["heading"], "it was silent before it closed"
+        assert silent(site, world), "and the work list and the alert say so"
+        state(site, -9, -1, "works", "east")
         shown = client.get("/clinics/east.json").json()
-        assert shown["need"] == "silent", "it is so, and the fleet's page says it"
+        assert shown["need"] == "healthy"
         assert "nothing to do, it is closed until" in shown["heading"]
+        assert not silent(site, world)
+
+
+def silent(site: Site, world: World) -> bool:
+    """Whether work list and alert call for east, which must say the same."""
+    with site.client("anna") as client:
+        listed = any(item["clinic"] == "east" for item in client.get("/work.json").json()["items"])
+    ((over,),) = world.sql(
+        "select now() - last_heard_at > silent_after from monitoring.clinic_load_v where clinic = 'east'"
+    )
+    assert listed == over
+    return listed
