@@ -39,11 +39,14 @@ def gather(m: Floats, log_e: Floats) -> Floats:
     return np.minimum((m + 1) * np.exp(log_e), CAP)
 
 
-def direction(m: Floats) -> str:
-    """Which way a feature moved, from its sums: up, down or wider.
+def direction(m: Floats, z: Floats) -> str:
+    """Which way a feature moved, from its sums and its scores [T] since then (NaN unknown): up, down or wider.
 
-    A jump far beyond the reference wins the bet on scale too, so wider needs ten times the evidence of a side.
+    A jump far beyond the reference wins the bet on scale too, so wider needs ten times the evidence of a side, and
+    scores that lie apart from each other by more than from where they were.
     """
     best = {way: max(m[i] for i, name in enumerate(DIRECTIONS) if name == way) for way in DIRECTIONS}
     side = max(("up", "down"), key=best.__getitem__)
-    return "wider" if best["wider"] > WIDER * best[side] else side
+    z = z[~np.isnan(z)]
+    apart = len(z) > 0 and bool(z.var() > z.mean() ** 2)
+    return "wider" if apart and best["wider"] > WIDER * best[side] else side

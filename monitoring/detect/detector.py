@@ -12,22 +12,25 @@ from dataclasses import dataclass, replace
 from math import fsum
 
 import numpy as np
+from numpy.typing import NDArray
 
-from monitoring.detect import bets, ranks, shape, windows
+from monitoring.detect import bets, history, ranks, shape, windows
+from monitoring.detect.history import Ranked
 from monitoring.detect.ranks import Floats
 from monitoring.detect.shape import Shape
 from monitoring.detect.since import Since, since, whitened
-from monitoring.detect.state import BESIDE, NO_FLAG, State, mean
+from monitoring.detect.state import NO_FLAG, WEIGHTS, State
 
 LEAST = 50
 """Rows that a group's reference needs before its rows are ranked, and values that a feature needs in it."""
 MOST = 400
 """Rows at which a reference stops growing."""
-LAG = 60
+LAG = 80
 """Ranked rows that must have followed before a row may join its reference."""
-HISTORY = 200
+HISTORY = 400
 """Latest rows in which the beginning of a change is looked for: what drifts more slowly has no date."""
-NO_GROUP = -1
+NEVER = -1
+"""In place of its row, of a reference row that was never ranked."""
 WATCH = 10
 """From S >= h / 10 the stream is watched, not healthy: its references stop growing."""
 DAYS_A_YEAR = 365
@@ -48,7 +51,7 @@ class Flag:
     statistic: float
     threshold: float
     features: tuple[str, ...]
-    """The feature with the most evidence, and all that moved since then with a chance of nine in ten."""
+    """The first (see ``_order``), and all that moved since then with a chance of nine in ten."""
     certain: bool
     """Whether the first of them moved with that chance too: many weak changes can raise a flag together."""
     direction: dict[str, str]
@@ -69,21 +72,25 @@ def begin(
     of = [names.index(group) for group in groups]
     scores = ranks.own_scores(reference, of)
     width, n, z = len(features), len(reference), ranks.last_known(scores)
+    phi = ranks.autocorrelation(scores, len(names))
+    taken = tuple(reference[np.asarray(of) == g] for g in range(len(names)))
+    nothing, nowhere = np.empty((0, width)), np.empty(0, dtype=np.int64)
     return State(
         features=tuple(features), groups=names, epoch=epoch, threshold=h, seq=n, flagged=NO_FLAG,
-        phi=ranks.autocorrelation(scores, len(names)), z=z, m=np.zeros((width, len(bets.DIRECTIONS))),
-        beside=np.zeros(len(BESIDE)), shape=None,
-        scores=z[None], scores_groups=np.array([NO_GROUP]),
-        left=0, waiting=np.empty((0, width)), waiting_groups=np.empty(0, dtype=np.int64),
-        references=tuple(reference[np.asarray(of) == g] for g in range(len(names))),
+        phi=phi, z=z, m=np.zeros((width, len(bets.DIRECTIONS))), beyond=np.zeros(width), together=0.0,
+        before=z, history=nothing, history_groups=nowhere,
+        left=0, waiting=nothing, waiting_groups=nowhere, waiting_rows=nowhere,
+        references=taken, joined=tuple(np.full(len(rows), NEVER) for rows in taken), ranked=None, shape=None,
     )  # fmt: skip
 
 
 def restarted(state: State, epoch: int, h: float) -> State:
     """The same reference in a new epoch: the sums begin again, and what is said later is new evidence."""
+    before = ranks.last_known(np.vstack([state.before, scores(state)]))
     return replace(
         state, epoch=epoch, threshold=h, flagged=NO_FLAG, m=np.zeros_like(state.m),
-        beside=np.zeros_like(state.beside), scores=state.z[None], scores_groups=np.array([NO_GROUP]),
+        beyond=np.zeros_like(state.beyond), together=0.0, before=before,
+        history=state.history[:0], history_groups=state.history_groups[:0], ranked=None,
     )  # fmt: skip
 
 
@@ -95,11 +102,14 @@ def is_ranked(state: State, group: str) -> bool:
 def step(state: State, study: str, group: str, row: Floats) -> tuple[State, Flag | None]:
     """The state after one study [F], and the flag if it raised one. ``study`` is its identity, for the ties."""
     if group not in state.groups:
-        nothing = np.empty((0, len(state.features)))
-        state = replace(state, groups=(*state.groups, group), references=(*state.references, nothing))
+        nothing, nowhere = np.empty((0, len(state.features))), np.empty(0, dtype=np.int64)
+        state = replace(
+            state, groups=(*state.groups, group), references=(*state.references, nothing),
+            joined=(*state.joined, nowhere),
+        )  # fmt: skip
     of = state.groups.index(group)
     if not is_ranked(state, group):
-        return _kept(_joined(state, of, row), of, np.full(len(row), np.nan)), None
+        return _kept(_joined(state, of, row, NEVER), of, np.full(len(row), np.nan)), None
     state = _grown(_bet(state, study, of, row), of, row)
     if state.flagged == NO_FLAG and state.statistic >= state.threshold:
         state = replace(state, flagged=state.seq - 1)
@@ -107,13 +117,17 @@ def step(state: State, study: str, group: str, row: Floats) -> tuple[State, Flag
     return state, None
 
 
+def scores(state: State) -> Floats:
+    """Normal scores of the latest rows in the references as they are now, [up to 400, F]; NaN where not ranked."""
+    return _ranked(state).scores
+
+
 def since_when(state: State) -> Since | None:
     """When the latest rows began to differ from the reference, by all that is known now."""
-    first = state.seq - len(state.scores) + 1
-    n = np.array([ranks.present(reference) for reference in state.references])
-    w, known = whitened(state.scores, state.phi)
-    beyond = _beyond(w, state.shape or _shape(state))
-    return since(w, known, beyond, state.scores_groups[1:], n, state.phi, first)
+    its = state.shape or _shape(state)
+    w, known, n = _against(state, its)
+    first = state.seq - len(state.history)
+    return since(w, known, _beyond(w, its), state.history_groups, n, state.phi, first)
 
 
 def _bet(state: State, study: str, group: int, row: Floats) -> State:
@@ -126,24 +140,24 @@ def _bet(state: State, study: str, group: int, row: Floats) -> State:
     log_e = bets.log_bets(ranks.whiten(z, state.z, state.phi), np.maximum(n, 1).astype(np.float64), state.phi)
     m = state.m.copy()
     m[known, _WIDER] = bets.gather(state.m, log_e)[known, _WIDER]
-    return _compared(_kept(replace(state, z=z, m=m), group, np.where(known, z, np.nan)))
+    return _compared(_kept(replace(state, z=z, m=m), group, row))
 
 
 def _compared(state: State) -> State:
     """The latest rows against those before them: each feature, each beyond the others, all of them together."""
-    w, known = whitened(state.scores, state.phi)
-    if not known[-1].any():
-        return state
-    there = known.any(axis=1)
-    w, known, groups = w[there], known[there], state.scores_groups[1:][there]
     its = state.shape
     if its is None or its.rows != shape.rows(state.references):
         its = _shape(state)
-    n = np.array([ranks.present(reference) for reference in state.references], dtype=np.float64)
-    rows = np.broadcast_to([[float(len(reference))] for reference in state.references], n.shape)
+    w, known, n = _against(state, its)
+    if not known[-1].any():
+        return state
+    groups = state.history_groups
+    if not (there := known.any(axis=1)).all():
+        w, known, groups = w[there], known[there], groups[there]
+    rows = np.broadcast_to(n.max(axis=1)[:, None], n.shape)
     wander = windows.WANDER**2 * (1 - state.phi) / (1 + state.phi)
     y = shape.whole(its, w[:, its.order])
-    places = windows.windows(y, groups, len(state.references), HISTORY, LEAST)
+    places = windows.windows(y, groups, len(n), HISTORY)
     all_known, mean_wander = np.ones_like(known), np.full_like(wander, fsum(wander) / len(wander))
     shift, worth = windows.compare(
         places, np.hstack([w, _beyond(w, its), y]), np.hstack([known, all_known, all_known]),
@@ -154,7 +168,41 @@ def _compared(state: State) -> State:
     m = state.m.copy()
     m[known[-1], :_WIDER] = own[known[-1]]
     together = windows.together(places, shift[:, whole], worth[:, whole])
-    return replace(state, shape=its, m=m, beside=np.array([mean(beyond), together]))
+    return replace(state, shape=its, m=m, beyond=beyond.mean(axis=1), together=together)
+
+
+def _ranked(state: State) -> Ranked:
+    return state.ranked or history.of(state.history, state.history_groups, state.references, _inside(state))
+
+
+def _inside(state: State) -> NDArray[np.bool_]:
+    """Which lines of the history are reference rows too, [T]."""
+    first = state.seq - len(state.history)
+    inside = np.zeros(len(state.history), dtype=np.bool_)
+    for rows in state.joined:
+        inside[rows[np.searchsorted(rows, first) :] - first] = True
+    return inside
+
+
+def _against(state: State, its: Shape) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    """The history's whitened scores [T, F] less the mean of all reference rows that are no line of it, 0 where unknown;
+    where known; and how many values those reference rows have, [G, F].
+
+    So no row stands on both sides of a comparison.
+    """
+    ranked, inside = scores(state), _inside(state)
+    w, known = whitened(np.vstack([state.before, ranked]), state.phi)
+    n = np.array([ranks.present(reference) for reference in state.references], dtype=np.float64)
+    known &= (n >= LEAST)[state.history_groups]
+    total = np.empty_like(n)
+    total[:, its.order] = its.level
+    total *= n
+    for g in range(len(n)) if inside.any() else ():
+        mine = ranked[inside & (state.history_groups == g)]
+        total[g] -= np.nansum(mine, axis=0)
+        n[g] -= ranks.present(mine)
+    level = total / np.maximum(n, 1) * np.sqrt((1 - state.phi) / (1 + state.phi))
+    return np.where(known, w - level[state.history_groups], 0.0), known, n
 
 
 def _shape(state: State) -> Shape:
@@ -168,13 +216,17 @@ def _beyond(w: Floats, its: Shape) -> Floats:
     return found
 
 
-def _kept(state: State, group: int, scores: Floats) -> State:
-    """Count the row and keep its scores [F]. The oldest goes, but for what only it knew of the score before."""
-    lines, of = np.vstack([state.scores, scores]), np.append(state.scores_groups, group)
-    if len(lines) > HISTORY + 1:
-        lines, of = lines[1:], of[1:]
-        lines[0] = np.where(np.isnan(lines[0]), state.scores[0], lines[0])
-    return replace(state, seq=state.seq + 1, scores=lines, scores_groups=of)
+def _kept(state: State, group: int, row: Floats) -> State:
+    """Count the row and keep it. Of the oldest that goes nothing is left but its scores."""
+    lines, of, before = np.vstack([state.history, row]), np.append(state.history_groups, group), state.before
+    ranked = _ranked(state)
+    if len(lines) > HISTORY:
+        lines, of, oldest = lines[1:], of[1:], ranked.scores[0]
+        before = np.where(np.isnan(oldest), before, oldest)
+    return replace(
+        state, seq=state.seq + 1, history=lines, history_groups=of, before=before,
+        ranked=history.with_line(ranked, row, state.references[group], HISTORY),
+    )  # fmt: skip
 
 
 def _grown(state: State, group: int, row: Floats) -> State:
@@ -182,32 +234,57 @@ def _grown(state: State, group: int, row: Floats) -> State:
 
     What comes of age while it is not is dropped: a study of doubtful days never becomes what is normal.
     """
-    waiting = np.vstack([state.waiting, row])
+    waiting, rows = np.vstack([state.waiting, row]), np.append(state.waiting_rows, state.seq - 1)
     of = np.append(state.waiting_groups, group)
     if len(waiting) <= LAG:
-        return replace(state, waiting=waiting, waiting_groups=of)
-    oldest, its = waiting[0], int(of[0])
-    state = replace(state, left=state.left + 1, waiting=waiting[1:], waiting_groups=of[1:])
+        return replace(state, waiting=waiting, waiting_groups=of, waiting_rows=rows)
+    oldest, its, when = waiting[0], int(of[0]), int(rows[0])
+    state = replace(
+        state, left=state.left + 1, waiting=waiting[1:], waiting_groups=of[1:], waiting_rows=rows[1:]
+    )
     healthy = state.flagged == NO_FLAG and state.statistic < state.threshold / WATCH
-    return _joined(state, its, oldest) if healthy and len(state.references[its]) < MOST else state
+    return _joined(state, its, oldest, when) if healthy and len(state.references[its]) < MOST else state
 
 
-def _joined(state: State, group: int, row: Floats) -> State:
+def _joined(state: State, group: int, row: Floats, when: int) -> State:
+    """With one more row in the reference of its group, and the history ranked among one more."""
+    of_it = state.history_groups == group
+    at = when - (state.seq - len(state.history))
+    if when != NEVER and at >= 0:
+        of_it[at] = False
     longer = [np.vstack([r, row]) if g == group else r for g, r in enumerate(state.references)]
-    return replace(state, references=tuple(longer))
+    joined = [np.append(rows, when) if g == group else rows for g, rows in enumerate(state.joined)]
+    return replace(
+        state, references=tuple(longer), joined=tuple(joined),
+        ranked=history.with_reference(_ranked(state), state.history, row, of_it),
+    )  # fmt: skip
+
+
+def direction(state: State, feature: int, began: Since) -> str:
+    """Which way a feature moved since then: up, down or wider."""
+    since_then = began.row - (state.seq - len(state.history))
+    return bets.direction(state.m[feature], scores(state)[since_then:, feature])
+
+
+def _order(state: State) -> list[int]:
+    """The features by evidence. What one of them says beyond the others goes first if that makes up half of S."""
+    order = [int(f) for f in np.argsort(-state.m.mean(axis=1), kind="stable")]
+    alone = WEIGHTS["beyond"] * state.beyond / len(order)
+    best = int(alone.argmax())
+    return sorted(order, key=lambda f: f != best) if alone[best] > state.statistic / 2 else order
 
 
 def _flag(state: State) -> Flag:
     """Which features, which way, since when: read from the bets since the change."""
     began = since_when(state)
     assert began is not None  # the flagged row itself was ranked
-    first, *others = (int(f) for f in np.argsort(-state.m.mean(axis=1), kind="stable"))
+    first, *others = _order(state)
     moved = [first, *(f for f in others if began.moved[f] >= SURE)]
     rest = [f for f in others if f not in moved and began.moved[f] >= LIKELY][:1]
     return Flag(
         row=state.flagged, since_row=began.row, since_range=(began.low, began.high),
         statistic=state.statistic, threshold=state.threshold,
         features=tuple(state.features[f] for f in moved), certain=bool(began.moved[first] >= SURE),
-        direction={state.features[f]: bets.direction(state.m[f]) for f in (*moved, *rest)},
+        direction={state.features[f]: direction(state, f, began) for f in (*moved, *rest)},
         also_moving=tuple(state.features[f] for f in rest),
     )  # fmt: skip

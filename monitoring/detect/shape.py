@@ -20,9 +20,11 @@ WITHIN = 0.99
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """Of ``rows`` [G] reference rows of each group. Scores w [., F] become w @ root and w @ alone, [., F]."""
+    """Of ``rows`` [G] reference rows of each group. Centred scores w [., F] become w @ root and w @ alone."""
 
     rows: tuple[int, ...]
+    level: Floats
+    """The mean score of each group's reference, [G, F], columns in order: not 0 where values are often the same."""
     order: Counts
     """Of the columns, [F]: by name, so that no sum of products depends on the order in which a stream holds them."""
     root: Floats
@@ -41,8 +43,10 @@ def rows(references: Sequence[Floats]) -> tuple[int, ...]:
 def of(references: Sequence[Floats], order: Counts) -> Shape:
     """The shape of reference rows [N, F] of each group, of which one at least has ten, their columns in this order."""
     taken = rows(references)
-    scores = [ranks.mid_scores(r[:n, order]) for r, n in zip(references, taken, strict=True) if n]
-    z = np.nan_to_num(np.vstack(scores))
+    scores = [ranks.mid_scores(r[:n, order]) for r, n in zip(references, taken, strict=True)]
+    there = [np.maximum(ranks.present(s), 1) for s in scores]
+    level = np.array([np.nansum(s, axis=0) / n for s, n in zip(scores, there, strict=True)])
+    z = np.nan_to_num(np.vstack([s - mean for s, mean in zip(scores, level, strict=True)]))
     n, width = z.shape
     inverse = np.linalg.inv(z.T @ z + width * np.eye(width))
     by_all = z @ inverse
@@ -54,6 +58,7 @@ def of(references: Sequence[Floats], order: Counts) -> Shape:
     values, vectors = np.linalg.eigh(inverse)
     return Shape(
         taken,
+        level,
         order,
         (vectors * np.sqrt(values * (n + width) / scale)) @ vectors.T,
         inverse / np.sqrt(np.diag(inverse)) / np.sqrt((beyond**2).mean(axis=0)),

@@ -36,7 +36,7 @@ class Since:
 
 
 def since(
-    w: Floats, known: NDArray[np.bool_], beyond: Floats, groups: Counts, n: Counts, phi: Floats, first: int
+    w: Floats, known: NDArray[np.bool_], beyond: Floats, groups: Counts, n: Floats, phi: Floats, first: int
 ) -> Since | None:
     """When the rows of a history began to differ.
 
@@ -47,7 +47,7 @@ def since(
     candidates = known.any(axis=1)
     if not candidates.any():
         return None
-    values = n[groups].astype(np.float64)
+    values = n[groups]
     own = _evidence((w,), known, values, phi)
     together = _likely(_evidence((w, beyond), known, values, phi)).sum(axis=1)
     best = int(np.where(candidates, together, -np.inf).argmax())

@@ -7,15 +7,14 @@ from typing import Final
 
 import numpy as np
 
+from monitoring.detect.history import Ranked
 from monitoring.detect.ranks import Counts, Floats
 from monitoring.detect.shape import Shape
 from monitoring.errors import StateDamaged
 
-FORM = "radfleet-drift-4"
+FORM = "radfleet-drift-5"
 NO_FLAG = -1
-BESIDE: Final = ("beyond", "together")
-"""What is said by each feature beyond the others, and by all features as one."""
-WEIGHTS: Final = {"location": 0.22, "wider": 0.05, "beyond": 0.36, "together": 0.27}
+WEIGHTS: Final = {"location": 0.22, "wider": 0.04, "beyond": 0.38, "together": 0.3}
 """Of what S is the mean: a mean of e-detectors is one, whatever the weights are. The rest is staked on nothing: it pays
 for what a small reference does not know."""
 
@@ -37,30 +36,39 @@ class State:
     phi: Floats
     """Lag-1 correlation of the reference scores, [F]."""
     z: Floats
-    """Latest known normal score, any group, [F]."""
+    """Latest known score by a randomised rank, any group, [F]."""
     m: Floats
     """Evidence of each feature and bet, [F, 5], dimensionless; compared with the threshold in studies."""
-    beside: Floats
-    """Evidence of all features, as in ``BESIDE``, [2]."""
-    scores: Floats
-    """Normal scores of the latest rows, NaN where not ranked, after one line that precedes them, [1 + up to 200, F]."""
-    scores_groups: Counts
-    """The group of each line of ``scores``, -1 for one before the epoch."""
+    beyond: Floats
+    """Evidence of what each feature says beyond the others, [F]."""
+    together: float
+    """Evidence of all features as one."""
+    before: Floats
+    """Score of each feature before the first line of the history, [F]."""
+    history: Floats
+    """The latest rows, oldest first, [up to 400, F]; NaN is missing, all of a line where it was not ranked."""
+    history_groups: Counts
+    """The group of each line of the history."""
     left: int
     """Rows that waited and no longer do."""
     waiting: Floats
-    """Ranked rows too young for the reference, oldest first, [up to 30, F]."""
+    """Ranked rows too young for the reference, oldest first, [up to 80, F]."""
     waiting_groups: Counts
     """The group of each waiting row."""
+    waiting_rows: Counts
+    """And the row of the epoch that it was."""
     references: tuple[Floats, ...]
     """Reference rows of each group, [up to 400, F]; NaN is missing."""
+    joined: tuple[Counts, ...]
+    """The row of the epoch that each reference row was when it was ranked, -1 for one that never was."""
+    ranked: Ranked | None
+    """The history in the references as they are: made when it is needed, as ``shape`` is, and never written."""
     shape: Shape | None
-    """Made from the references when it is needed, and never written: the references make it again."""
 
     @property
     def statistic(self) -> float:
         """S: the weighted mean of the evidence, the same to the last bit in any order of features."""
-        parts = (mean(self.m[:, :-1]), mean(self.m[:, -1]), *self.beside.tolist())
+        parts = (mean(self.m[:, :-1]), mean(self.m[:, -1]), mean(self.beyond), self.together)
         return fsum(weight * part for weight, part in zip(WEIGHTS.values(), parts, strict=True))
 
 
@@ -75,9 +83,9 @@ def to_bytes(state: State) -> bytes:
     body: list[bytes] = []
     for field in WRITTEN:
         value = getattr(state, field.name)
-        if field.name == "references":
-            head[field.name] = [list(reference.shape) for reference in value]
-            body += [_raw(reference) for reference in value]
+        if field.name in _OF_GROUPS:
+            head[field.name] = [list(array.shape) for array in value]
+            body += [_raw(array) for array in value]
         elif isinstance(value, np.ndarray):
             head[field.name] = list(value.shape)
             body.append(_raw(value))
@@ -97,23 +105,26 @@ def from_bytes(data: bytes) -> State:
         at = 0
         for name, kind in _ARRAYS.items():
             head[name], at = _array(body, at, head[name], kind)
-        references = []
-        for shape in head["references"]:
-            reference, at = _array(body, at, shape, "<f8")
-            references.append(reference)
-        head |= {"references": tuple(references)} | {k: tuple(head[k]) for k in ("features", "groups")}
+        for name, kind in _OF_GROUPS.items():
+            arrays = []
+            for shape in head[name]:
+                array, at = _array(body, at, shape, kind)
+                arrays.append(array)
+            head[name] = tuple(arrays)
+        head |= {k: tuple(head[k]) for k in ("features", "groups")}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StateDamaged from error
     if at != len(body):
         raise StateDamaged
-    return State(**head, shape=None)
+    return State(**head, ranked=None, shape=None)
 
 
-WRITTEN = tuple(field for field in fields(State) if field.name != "shape")
+WRITTEN = tuple(field for field in fields(State) if field.name not in ("ranked", "shape"))
 _ARRAYS = {
-    "phi": "<f8", "z": "<f8", "m": "<f8", "beside": "<f8", "scores": "<f8", "scores_groups": "<i8", "waiting": "<f8",
-    "waiting_groups": "<i8",
+    "phi": "<f8", "z": "<f8", "m": "<f8", "beyond": "<f8", "before": "<f8", "history": "<f8", "history_groups": "<i8",
+    "waiting": "<f8", "waiting_groups": "<i8", "waiting_rows": "<i8",
 }  # fmt: skip
+_OF_GROUPS = {"references": "<f8", "joined": "<i8"}
 
 
 def _raw(array: Floats | Counts) -> bytes:

@@ -47,17 +47,15 @@ class Windows:
     """How much of them each scanner group is, [K, G]."""
     filled: float
     """How much of the history these rows fill, to 1."""
-    least: int
-    """Rows that a reference had when its first study was ranked."""
     spread: float
     """How much more the mean of some rows scatters than independent rows' would, from 1."""
 
 
-def windows(y: Floats, groups: Counts, many: int, history: int, least: int) -> Windows:
+def windows(y: Floats, groups: Counts, many: int, history: int) -> Windows:
     """Of uncorrelated scores ``y`` [T, F] and the group [T] of each, of ``many`` groups; T is ``history`` at most."""
     ages = AGES[: np.searchsorted(AGES, len(y), side="right")]
     of = groups[::-1, None] == np.arange(many)
-    return Windows(ages, of.cumsum(axis=0)[ages - 1] / ages[:, None], len(y) / history, least, _spread(y))
+    return Windows(ages, of.cumsum(axis=0)[ages - 1] / ages[:, None], len(y) / history, _spread(y))
 
 
 def compare(
@@ -65,21 +63,18 @@ def compare(
 ) -> tuple[Floats, Floats]:
     """The mean of ``x`` [T, C] since each place less the level before it, and how many rows that is worth, both [K, C].
 
-    Unknown values count for nothing. ``n`` [G, C]: values in the reference of each group. ``wander`` [C]: the variance
-    that the level of a column may have. Earlier rows were ranked in a smaller reference, whose own error was another
-    one: when it grows all ranks move a little, and that is no change.
+    Unknown values count for nothing. ``n`` [G, C]: values in each group's reference that no row of ``x`` is.
+    ``wander`` [C]: the variance that the level of a column may have.
     """
-    since, before = _split(x * known, its.ages)
-    after = its.ages[:, None].astype(np.float64)
-    rows_before = len(x) - after
-    if not known.all():
+    if known.all():
+        since, before = _split(x, its.ages)
+        after = its.ages[:, None].astype(np.float64)
+        rows_before = len(x) - after
+    else:
+        since, before = _split(x * known, its.ages)
         after, rows_before = _split(known.astype(np.float64), its.ages)
     error = its.shares**2 @ (1 / np.maximum(n, 1))
-    then = [
-        np.maximum(its.least, 1 / error - age[:, None]) for age in (its.ages / 2, (its.ages + len(x)) / 2)
-    ]
-    moved = 1 / then[1] - 1 / then[0]
-    by_rows = rows_before / (its.spread + moved * rows_before)
+    by_rows = rows_before / its.spread
     level = 1 / ((1 - its.filled) / error + its.filled / (error + wander) + by_rows)
     shift = since / np.maximum(after, 1) - before / np.maximum(rows_before, 1) * by_rows * level
     return shift, 1 / (its.spread / np.maximum(after, 1) + level)

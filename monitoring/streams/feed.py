@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from monitoring.detect import bets, detector
+from monitoring.detect import detector
 from monitoring.detect.detector import HISTORY, LEAST, MOST, WATCH
 from monitoring.detect.state import State
 from monitoring.streams import groups, missing
@@ -231,7 +231,7 @@ def _moved_group(its: State, feature: int, studies: int) -> str | None:
     """The group with the largest sqrt(n) |mean score| since the change; None where there is one alone or all agree."""
     scores: dict[str, list[float]] = {}
     for group, z in zip(
-        its.scores_groups[-studies:].tolist(), its.scores[-studies:, feature].tolist(), strict=True
+        its.history_groups[-studies:].tolist(), detector.scores(its)[-studies:, feature].tolist(), strict=True
     ):
         if not np.isnan(z):
             scores.setdefault(its.groups[group], []).append(z)
@@ -264,9 +264,10 @@ def facts(stream: Stream) -> dict[str, Any]:
 
 def _moving(its: State) -> list[dict[str, Any]]:
     """Every feature at the level of a watch: its own mean of M and its direction, strongest first."""
-    own = its.m.mean(axis=1)
+    own, began = its.m.mean(axis=1), detector.since_when(its)
     order = [int(f) for f in np.argsort(-own, kind="stable") if own[f] >= its.threshold / WATCH]
     return [
-        {"name": its.features[f], "evidence": float(own[f]), "direction": bets.direction(its.m[f])}
+        {"name": its.features[f], "evidence": float(own[f]), "direction": detector.direction(its, f, began)}
         for f in order
+        if began
     ]

@@ -1,6 +1,6 @@
 """A stream in two kinds of bytes: a small state that changes with every study, and rows that are written once.
 
-Reference values, waiting rows and the scores of the latest rows make up nearly all of a stream. Each is kept as a row
+Reference rows, waiting rows and the latest rows make up nearly all of a stream. Each is kept as a row
 of its own under a place; what a new study writes is its state (some kB) and three rows at most. Together they are the
 stream again, to the last bit: ``state.to_bytes`` of the two is equal.
 """
@@ -67,27 +67,30 @@ def whole(data: bytes, rows: Mapping[Place, bytes]) -> Stream:
             _line(rows["history", 0, 0, found.seq - counts["history"] + i]) for i in range(counts["history"])
         ]
         waiting = [_row(rows["waiting", 0, 0, found.left + i]) for i in range(counts["waiting"])]
-        references = tuple(
-            _stacked([_row(rows["reference", its.base, g, i])[1] for i in range(many)], len(found.features))
+        references = [
+            [_row(rows["reference", its.base, g, i]) for i in range(many)]
             for g, many in enumerate(counts["references"])
-        )
+        ]
     except (KeyError, ValueError, TypeError) as error:
         raise StateDamaged(why="A row that the state counts is not there, or cannot be read.") from error
+    width = len(found.features)
     found = replace(
-        found, references=references,
-        scores=np.vstack([found.scores, *(scores for _, _, scores in lines)]),
-        scores_groups=np.append(found.scores_groups, [group for _, group, _ in lines]).astype(np.int64),
-        waiting=_stacked([values for _, values in waiting], len(found.features)),
-        waiting_groups=np.array([group for group, _ in waiting], dtype=np.int64),
+        found, references=tuple(_stacked([values for _, values in rows], width) for rows in references),
+        joined=tuple(np.array([row for row, _ in rows], dtype=np.int64) for rows in references),
+        history=_stacked([values for _, _, values in lines], width),
+        history_groups=np.array([group for _, group, _ in lines], dtype=np.int64),
+        waiting=_stacked([values for _, values in waiting], width),
+        waiting_groups=np.array([group for (group, _), _ in waiting], dtype=np.int64),
+        waiting_rows=np.array([row for (_, row), _ in waiting], dtype=np.int64),
     )  # fmt: skip
     return replace(its, moments=tuple(moment for moment, _, _ in lines), detector=found)
 
 
 def _bare(its: State) -> State:
-    nothing = np.empty((0, len(its.features)))
+    nothing, nowhere = np.empty((0, len(its.features))), np.empty(0, dtype=np.int64)
     return replace(
-        its, scores=its.scores[:1], scores_groups=its.scores_groups[:1], waiting=nothing,
-        waiting_groups=np.empty(0, dtype=np.int64), references=(),
+        its, history=nothing, history_groups=nowhere, waiting=nothing, waiting_groups=nowhere,
+        waiting_rows=nowhere, references=(), joined=(),
     )  # fmt: skip
 
 
@@ -113,11 +116,12 @@ def _body(its: Stream, place: Place, at: int) -> bytes:
     found = its.detector
     assert found is not None
     if part == "history":
-        head: list[Any] = [*its.moments[at], int(found.scores_groups[at + 1])]
-        return json.dumps(head).encode() + b"\n" + _raw(found.scores[at + 1])
+        head: list[Any] = [*its.moments[at], int(found.history_groups[at])]
+        return json.dumps(head).encode() + b"\n" + _raw(found.history[at])
     if part == "waiting":
-        return json.dumps(int(found.waiting_groups[at])).encode() + b"\n" + _raw(found.waiting[at])
-    return json.dumps(group).encode() + b"\n" + _raw(found.references[group][at])
+        head = [int(found.waiting_groups[at]), int(found.waiting_rows[at])]
+        return json.dumps(head).encode() + b"\n" + _raw(found.waiting[at])
+    return json.dumps(int(found.joined[group][at])).encode() + b"\n" + _raw(found.references[group][at])
 
 
 def _counts(data: bytes) -> dict[str, Any]:
@@ -136,9 +140,9 @@ def _line(body: bytes) -> tuple[tuple[int, str], int, Floats]:
     return (int(seq), str(at)), int(group), np.frombuffer(values, dtype="<f8")
 
 
-def _row(body: bytes) -> tuple[int, Floats]:
+def _row(body: bytes) -> tuple[Any, Floats]:
     head, _, values = body.partition(b"\n")
-    return int(head), np.frombuffer(values, dtype="<f8")
+    return json.loads(head), np.frombuffer(values, dtype="<f8")
 
 
 def _stacked(rows: list[Floats], width: int) -> Floats:

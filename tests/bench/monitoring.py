@@ -50,10 +50,10 @@ def fleet(seed: int, streams: int = 1000, studies: int = 20, width: int = 40) ->
         )
 
     its = feed.new(1, 1e9, 0)  # so that it never flags and its reference grows full
-    for n in range(1, 440):
+    for n in range(1, 500):
         its = feed.feed(its, row(n)).stream
     data, kept = parts.hot(its), parts.kept(its)
-    rows = [[row(440 + n) for n in range(studies)] for _ in range(streams)]
+    rows = [[row(500 + n) for n in range(studies)] for _ in range(streams)]
     largest, began = 0, time.process_time()  # of this process: a busy machine is no property of the detector
     for new in rows:
         one = parts.whole(data, kept)

@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import pairwise
 from math import exp, isnan, log, sqrt
-from statistics import NormalDist, median
+from statistics import median
+
+from tests.monitoring.slow_shape import Shape, quantile, shape, sphere
 
 BETS = ("up .5", "down .5", "up 1", "down 1", "wider")
 LOCATION = (0.5, -0.5, 1.0, -1.0)
 AGES = sorted({*range(1, 12), *(int(12 * 1.12**i) for i in range(25))})
-Matrix = list[list[float]]
-
-
-def quantile(p: float) -> float:
-    return NormalDist().inv_cdf(min(max(p, 1e-6), 1 - 1e-6))
+Scored = dict[tuple[int, int], tuple[float, int]]
+"""(row, feature) -> whitened score, less the level, and how many reference values that level is known from."""
 
 
 def uniform(study: str, feature: str, epoch: int) -> float:
@@ -42,79 +41,6 @@ def mixed(log_e: float, share: float) -> float:
     return log(1 - share + share * exp(log_e)) if log_e < 600 else log(share) + log_e
 
 
-def inverse(a: Matrix) -> Matrix:
-    """By Gauss and Jordan; what is inverted here is positive definite."""
-    size = len(a)
-    rows = [[*a[i], *(float(i == j) for j in range(size))] for i in range(size)]
-    for i in range(size):
-        rows[i] = [x / rows[i][i] for x in rows[i]]
-        for j in range(size):
-            if j != i:
-                rows[j] = [x - rows[j][i] * y for x, y in zip(rows[j], rows[i], strict=True)]
-    return [row[size:] for row in rows]
-
-
-def times(a: Matrix, v: Sequence[float]) -> list[float]:
-    return [sum(x * y for x, y in zip(row, v, strict=True)) for row in a]
-
-
-def dot(v: Sequence[float], u: Sequence[float]) -> float:
-    return sum(x * y for x, y in zip(v, u, strict=True))
-
-
-def gram(rows: Sequence[Sequence[float]], width: int) -> Matrix:
-    """Sums of products of the rows, and of as many unit rows as there are columns."""
-    return [[sum(r[i] * r[j] for r in rows) + width * (i == j) for j in range(width)] for i in range(width)]
-
-
-def sphere(width: int, far: float) -> float:
-    """The mean of exp(far cos) over all directions: a power series."""
-    term, total, k = 1.0, 1.0, 0
-    while term > total * 1e-17:
-        k += 1
-        term *= far * far / 4 / (k * (width / 2 + k - 1))
-        total += term
-    return total
-
-
-@dataclass
-class Shape:
-    """What the references say of rows as a whole, each of their own rows measured by the others alone."""
-
-    precision: Matrix
-    rms: list[float]
-    edge: float
-
-    def length(self, v: Sequence[float]) -> float:
-        return sqrt(max(0.0, dot(v, times(self.precision, v))))
-
-    def beyond(self, w: Sequence[float]) -> list[float]:
-        found = times(self.precision, w)
-        return [
-            min(max(x / sqrt(self.precision[f][f]) / self.rms[f], -3.0), 3.0) for f, x in enumerate(found)
-        ]
-
-
-def shape(z: Sequence[Sequence[float]]) -> Shape:
-    n, width = len(z), len(z[0])
-    whole = gram(z, width)
-    lengths, beyond = [], []
-    for row in z:
-        others = inverse([[whole[i][j] - row[i] * row[j] for j in range(width)] for i in range(width)])
-        seen = times(others, row)
-        lengths.append((n - 1 + width) * dot(row, seen))
-        beyond.append([x / sqrt(others[f][f]) for f, x in enumerate(seen)])
-    scale = max(1.0, sum(lengths) / n / width)
-    precision = [[x * (n + width) / scale for x in row] for row in inverse(whole)]
-    # alone = inverse / sqrt(diagonal): the precision's scale is taken out again
-    rms = [sqrt(sum(b[f] ** 2 for b in beyond) / n) * sqrt((n + width) / scale) for f in range(width)]
-    at = 0.99 * (n - 1)
-    order = sorted(lengths)
-    low = order[int(at)]
-    high = order[min(int(at) + 1, n - 1)]
-    return Shape(precision, rms, sqrt((low + (at - int(at)) * (high - low)) / scale))
-
-
 @dataclass
 class Slow:
     """One stream: every row that it ever saw, and what it thought after each."""
@@ -130,9 +56,14 @@ class Slow:
     def __post_init__(self) -> None:
         n0, self.begun = len(self.rows), len(self.rows)
         self.reference: dict[str, list[int]] = {}
+        self.values: dict[tuple[str, int], list[float]] = {}
+        self.counted: dict[tuple[str, int], int] = {}
         for i, group in enumerate(self.groups):
             self.reference.setdefault(group, []).append(i)
-        scores = {f: [self._middle(i, f) for i in range(n0)] for f in range(len(self.features))}
+        scores = {
+            f: [self._mid(self.rows[i][f], self._values(self.groups[i], f)) for i in range(n0)]
+            for f in range(len(self.features))
+        }
         raw = []
         for f in scores:
             z = [0.0 if s is None else s for s in scores[f]]
@@ -142,48 +73,60 @@ class Slow:
             means = len(self.reference)
             raw.append(found + (means * (1 + found) + 2 * found) / max(known, 1))
         self.phi = [min(max(0.5 * r + 0.5 * median(raw), 0.0), 0.8) for r in raw]
-        self.evidence: dict[str, float] = {"beyond": 0.0, "together": 0.0}
-        self.shapes: dict[tuple[int, ...], Shape] = {}
+        self.together = 0.0
+        self.beyond = [0.0] * len(self.features)
+        self.shapes: dict[tuple[int, ...], tuple[Shape, dict[tuple[str, int], float]]] = {}
         self.z = [next((s for s in reversed(scores[f]) if s is not None), 0.0) for f in scores]
         self.sums = {(f, b): 0.0 for f in scores for b in BETS}
-        self.first_z = list(self.z)
-        self.scores: dict[tuple[int, int], float] = {}
+        self.before = list(self.z)
         self.ranked: list[int] = []
+        self.joined: set[int] = set()
 
     def _values(self, group: str, f: int) -> list[float]:
-        found: list[float] = []
-        for i in self.reference[group]:
+        """Known reference values in order: of the group's first so many rows the same for ever."""
+        found = self.values.setdefault((group, f), [])
+        seen = self.counted.get((group, f), 0)
+        for i in self.reference[group][seen:]:
             if not isnan(self.rows[i][f]):
                 insort(found, self.rows[i][f])
+        self.counted[group, f] = len(self.reference[group])
         return found
 
-    def _middle(self, i: int, f: int) -> float | None:
-        x = self.rows[i][f]
-        if isnan(x):
-            return None
-        values = self._values(self.groups[i], f)
-        return NormalDist().inv_cdf((bisect_left(values, x) + bisect_right(values, x)) / 2 / len(values))
-
     def see(self, row: Sequence[float], group: str) -> None:
-        number = len(self.rows)
+        number, width = len(self.rows), len(self.features)
         self.rows.append(row)
         self.groups.append(group)
         its = self.reference.setdefault(group, [])
-        if len(its) < 50:
+        if building := len(its) < 50:
             its.append(number)
-        else:
-            for f in range(len(self.features)):
+        self._forget(number - 400)
+        if not building:
+            for f in range(width):
                 self._bet(number, f)
             self.ranked.append(number)
-            if any((number, f) in self.scores for f in range(len(self.features))):
-                self._compare(number)
-        width = len(self.features)
+            self._compare(number)
         location = sum(v for (_, bet), v in self.sums.items() if bet != "wider") / width / 4
         wider = sum(v for (_, bet), v in self.sums.items() if bet == "wider") / width
-        beside = 0.36 * self.evidence["beyond"] + 0.27 * self.evidence["together"]
-        self.statistics.append(0.22 * location + 0.05 * wider + beside)
-        if self.ranked[-1:] == [number]:
+        self.statistics.append(
+            0.22 * location + 0.04 * wider + 0.38 * sum(self.beyond) / width + 0.3 * self.together
+        )
+        if not building:
             self._judge(number)
+
+    def _forget(self, row: int) -> None:
+        """Of a row that leaves the history nothing is left but its scores."""
+        if row in self.ranked:
+            for f in range(len(self.features)):
+                if (z := self._score(row, f)) is not None:
+                    self.before[f] = z
+
+    def _score(self, row: int, f: int) -> float | None:
+        """By the mid-rank in the reference as it is now, itself left out."""
+        x, values = self.rows[row][f], self._values(self.groups[row], f)
+        if isnan(x):
+            return None
+        below = bisect_left(values, x) + bisect_right(values, x) - (row in self.joined)
+        return quantile((below + 1) / 2 / (len(values) - (row in self.joined) + 1))
 
     def _bet(self, number: int, f: int) -> None:
         x, values = self.rows[number][f], self._values(self.groups[number], f)
@@ -193,42 +136,44 @@ class Slow:
         u = uniform(str(number), self.features[f], self.epoch)
         z = quantile((below + u * (1 + equal)) / (len(values) + 1))
         w = (z - self.phi[f] * self.z[f]) / sqrt(1 - self.phi[f] ** 2)
-        self.z[f] = self.scores[number, f] = z
+        self.z[f] = z
         e = e_value("wider", w, len(values), self.phi[f])
         self.sums[f, "wider"] = min((self.sums[f, "wider"] + 1) * e, 1e12)
 
     def _present(self, group: str, f: int) -> int:
-        return sum(not isnan(self.rows[i][f]) for i in self.reference[group])
+        return len(self._values(group, f))
 
-    def _shape(self) -> Shape:
-        """Of the first tens of rows of each group's reference."""
+    def _shape(self) -> tuple[Shape, dict[tuple[str, int], float]]:
+        """Of the first tens of rows of each group's reference, and the mean score of each of their features."""
         key = tuple(len(its) // 10 * 10 for its in self.reference.values())
         if key not in self.shapes:
-            z = []
-            for its, many in zip(self.reference.values(), key, strict=True):
-                taken = its[:many]
+            z, level = [], {}
+            for (group, its), many in zip(self.reference.items(), key, strict=True):
                 columns = []
                 for f in range(len(self.features)):
-                    values = sorted(self.rows[i][f] for i in taken if not isnan(self.rows[i][f]))
-                    columns.append([self._mid(self.rows[i][f], values) for i in taken])
+                    values = sorted(self.rows[i][f] for i in its[:many] if not isnan(self.rows[i][f]))
+                    column = [self._mid(self.rows[i][f], values) for i in its[:many]]
+                    known = [x for x in column if x is not None]
+                    level[group, f] = sum(known) / max(len(known), 1)
+                    columns.append([0.0 if x is None else x - level[group, f] for x in column])
                 z += [list(row) for row in zip(*columns, strict=True)]
-            self.shapes[key] = shape(z)
+            self.shapes[key] = (shape(z), level)
         return self.shapes[key]
 
-    def _mid(self, x: float, values: Sequence[float]) -> float:
-        return (
-            0.0
-            if isnan(x)
-            else quantile((bisect_left(values, x) + bisect_right(values, x)) / 2 / len(values))
-        )
+    def _mid(self, x: float, values: Sequence[float]) -> float | None:
+        if isnan(x):
+            return None
+        return quantile((bisect_left(values, x) + bisect_right(values, x)) / 2 / len(values))
 
     def _compare(self, number: int) -> None:
         """All the evidence that is read from the latest rows, those of one feature first."""
         scored, width = self._scored(number), len(self.features)
         rows = sorted({row for row, _ in scored})
+        if number not in rows:
+            return
         w = [[scored.get((row, f), (0.0, 0))[0] for f in range(width)] for row in rows]
         known = [[(row, f) in scored for f in range(width)] for row in rows]
-        its = self._shape()
+        its, _ = self._shape()
         beyond = [its.beyond(row) for row in w]
         cut = [[x * min(1.0, its.edge / max(its.length(row), its.edge)) for x in row] for row in w]
         spread = self._spread(cut, its)
@@ -240,12 +185,12 @@ class Slow:
             weight, last = age - last, age
             shares = {g: groups[-age:].count(g) / age for g in set(groups[-age:])}
             for f in range(width):
-                error = sum(s**2 / max(self._present(g, f), 1) for g, s in shares.items())
+                error = sum(s**2 / max(self._outside(g, f), 1) for g, s in shares.items())
                 mine = [(row[f], k[f]) for row, k in zip(w, known, strict=True)]
                 shift, worth = self._shift(mine, age, error, wander[f], spread)
                 for name, bet in zip(BETS[:4], LOCATION, strict=True):
                     sums[f, name] += weight * exp(min(worth * (bet * shift - bet * bet / 2), log(1e12)))
-                error = sum(s**2 / len(self.reference[g]) for g, s in shares.items())
+                error = sum(s**2 / max(self._outside(g, f) for f in range(width)) for g, s in shares.items())
                 shift, worth = self._shift([(row[f], True) for row in beyond], age, error, wander[f], spread)
                 for name, bet in zip(BETS[:4], LOCATION, strict=True):
                     apart[f, name] += weight * exp(min(worth * (bet * shift - bet * bet / 2), log(1e12)))
@@ -257,10 +202,19 @@ class Slow:
             far = min(worth * its.length([shift for shift, _ in shifts]), 600.0)
             whole += weight * exp(min(log(sphere(width, far)) - worth / 2, log(1e12)))
         for f in range(width):
-            if (number, f) in self.scores:
+            if (number, f) in scored:
                 self.sums |= {(f, name): min(sums[f, name], 1e12) for name in BETS[:4]}
-        beyond_all = sum(min(e, 1e12) for e in apart.values()) / len(apart)
-        self.evidence = {"beyond": beyond_all, "together": min(whole, 1e12)}
+        self.beyond = [sum(min(apart[f, name], 1e12) for name in BETS[:4]) / 4 for f in range(width)]
+        self.together = min(whole, 1e12)
+
+    def _inside(self, group: str, f: int) -> list[float]:
+        """Scores of reference rows that are in the history too."""
+        first = len(self.rows) - 400
+        mine = [row for row in self.joined if row >= first and self.groups[row] == group]
+        return [z for row in mine if (z := self._score(row, f)) is not None]
+
+    def _outside(self, group: str, f: int) -> int:
+        return self._present(group, f) - len(self._inside(group, f))
 
     def _shift(
         self, x: Sequence[tuple[float, bool]], age: int, error: float, wander: float, spread: float
@@ -268,11 +222,9 @@ class Slow:
         """How far the rows of this age lie from the level before them, and how many rows that is worth."""
         late = [v for v, there in x[-age:] if there]
         early = [v for v, there in x[:-age] if there]
-        filled = len(x) / 200
-        had = [max(50.0, 1 / error - back) for back in (age / 2, (age + len(x)) / 2)]
-        noise = spread + (1 / had[1] - 1 / had[0]) * len(early)
-        weight = (1 - filled) / error + filled / (error + wander) + len(early) / noise
-        shift = sum(late) / max(len(late), 1) - sum(early) / noise / weight
+        filled = len(x) / 400
+        weight = (1 - filled) / error + filled / (error + wander) + len(early) / spread
+        shift = sum(late) / max(len(late), 1) - sum(early) / spread / weight
         return shift, 1 / (spread / max(len(late), 1) + 1 / weight)
 
     def _spread(self, cut: Sequence[Sequence[float]], its: Shape) -> float:
@@ -293,24 +245,30 @@ class Slow:
         statistic = self.statistics[-1]
         if self.flag is None and statistic >= self.h:
             self.flag = self._flag(number)
-        if len(self.ranked) > 60 and self.flag is None and statistic < self.h / 10:
-            joining = self.ranked[-61]
+        if len(self.ranked) > 80 and self.flag is None and statistic < self.h / 10:
+            joining = self.ranked[-81]
             its = self.reference[self.groups[joining]]
             if len(its) < 400:
                 its.append(joining)
+                self.joined.add(joining)
 
-    def _scored(self, number: int) -> dict[tuple[int, int], tuple[float, int]]:
-        """(row, feature) -> whitened score and size of its reference, of the latest 200 rows up to ``number``."""
-        found = {}
+    def _scored(self, number: int) -> Scored:
+        """All that is known of the latest 400 rows up to ``number``."""
+        found, (_, levels) = {}, self._shape()
         for f in range(len(self.features)):
-            before = self.first_z[f]
-            for row in range(self.begun, number + 1):
-                z = self.scores.get((row, f))
-                if z is None:
+            phi, before = self.phi[f], self.before[f]
+            level, n = {}, {}
+            for g in self.reference:
+                inside = self._inside(g, f)
+                n[g] = self._present(g, f) - len(inside)
+                total = levels[g, f] * self._present(g, f) - sum(inside)
+                level[g] = total / max(n[g], 1) * sqrt((1 - phi) / (1 + phi))
+            for row in self.ranked:
+                if row <= number - 400 or (z := self._score(row, f)) is None:
                     continue
-                if row > number - 200:
-                    w = (z - self.phi[f] * before) / sqrt(1 - self.phi[f] ** 2)
-                    found[row, f] = (w, self._present(self.groups[row], f))
+                group = self.groups[row]
+                if self._present(group, f) >= 50:
+                    found[row, f] = ((z - phi * before) / sqrt(1 - phi**2) - level[group], n[group])
                 before = z
         return found
 
@@ -318,7 +276,7 @@ class Slow:
         """The likeliest row of the change and its 90 % range."""
         scored, width = self._scored(number), len(self.features)
         rows = sorted({row for row, _ in scored})
-        its = self._shape()
+        its, _ = self._shape()
         beyond = {row: its.beyond([scored.get((row, f), (0.0, 0))[0] for f in range(width)]) for row in rows}
         own, both = self._evidence(scored, rows, None), self._evidence(scored, rows, beyond)
         together = {row: sum(mixed(both[row, f], 1 / width) for f in range(width)) for row in rows}
@@ -337,7 +295,7 @@ class Slow:
         return best, min(low, best), max(high, best)
 
     def _evidence(
-        self, scored: dict[tuple[int, int], tuple[float, int]], rows: Sequence[int],
+        self, scored: Scored, rows: Sequence[int],
         beyond: dict[int, list[float]] | None,
     ) -> dict[tuple[int, int], float]:  # fmt: skip
         """Log of the mean of all bets from each row on; with ``beyond``, those on that too."""
@@ -354,9 +312,7 @@ class Slow:
                 found[row, f] = log(sum(exp(s - top) for s in sums) / len(sums)) + top
         return found
 
-    def _shared(
-        self, scored: dict[tuple[int, int], tuple[float, int]], best: int, number: int, sure: Sequence[float]
-    ) -> float:
+    def _shared(self, scored: Scored, best: int, number: int, sure: Sequence[float]) -> float:
         """Variance of the moved features' sum, over that of features that go their own ways."""
         unit: dict[tuple[int, int], float] = {}
         sides = []
@@ -378,6 +334,9 @@ class Slow:
         since, low, high = self._since(number)
         own = [sum(self.sums[f, b] for b in BETS) for f in range(len(self.features))]
         first = max(range(len(own)), key=own.__getitem__)
+        alone = max(range(len(own)), key=self.beyond.__getitem__)
+        if 0.38 * self.beyond[alone] / len(own) > self.statistics[-1] / 2:
+            first = alone
         moved = {first, *(f for f in range(len(own)) if self.sure[f] >= 0.9)}
         rest = sorted(
             (f for f in range(len(own)) if f not in moved and self.sure[f] >= 0.5), key=lambda f: -own[f]
@@ -388,12 +347,15 @@ class Slow:
             "since_range": (low, high),
             "features": {self.features[f] for f in moved},
             "certain": self.sure[first] >= 0.9,
-            "direction": {self.features[f]: self._direction(f) for f in (*moved, *rest[:1])},
+            "direction": {self.features[f]: self._direction(f, since) for f in (*moved, *rest[:1])},
         }
 
-    def _direction(self, f: int) -> str:
+    def _direction(self, f: int, since: int) -> str:
         up = max(self.sums[f, b] for b in BETS if b.startswith("up"))
         down = max(self.sums[f, b] for b in BETS if b.startswith("down"))
-        if self.sums[f, "wider"] > 10 * max(up, down):
+        z = [z for row in self.ranked if row >= since and (z := self._score(row, f)) is not None]
+        mean = sum(z) / len(z)
+        apart = sum((x - mean) ** 2 for x in z) / len(z) > mean**2
+        if apart and self.sums[f, "wider"] > 10 * max(up, down):
             return "wider"
         return "up" if up >= down else "down"

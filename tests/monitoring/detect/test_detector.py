@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.detect import bets, detector, ranks, shape, since, windows
+from monitoring.detect import bets, detector, history, ranks, shape, since, windows
 from monitoring.detect.state import WEIGHTS, from_bytes, to_bytes
 from monitoring.errors import StateDamaged
 from tests.monitoring.made_up import Stream, begin, false_flags, follow, stream, whole
@@ -20,10 +20,10 @@ CASES = (
     {"shift": 3.0},
     {"shift": 1.5, "missing": 0.1, "groups": 2, "reference": 130, "rows": 220, "at": 150},
     {"decimals": 0, "missing": 0.05, "h": 30.0},
-    {"groups": 3, "rows": 260, "reference": 90, "h": 60.0, "shift": -2.0, "at": 200},
-    {"rows": 470, "reference": 390, "width": 2, "shift": 2.0, "at": 450},
+    {"groups": 3, "rows": 360, "reference": 90, "h": 60.0, "shift": -0.7, "at": 240},
+    {"rows": 520, "reference": 390, "width": 2, "shift": 2.0, "at": 500},
     {"rows": 150, "width": 1, "h": 1e9, "shift": 0.4},
-    {"rows": 760, "reference": 400, "width": 2, "shift": 0.45, "at": 401, "h": 1e7, "missing": 0.05},
+    {"rows": 860, "reference": 400, "width": 2, "shift": 0.45, "at": 401, "h": 1e7, "missing": 0.05},
 )
 streams = st.builds(
     stream,
@@ -107,6 +107,12 @@ MUTANTS = {
     "takes features that move together for independent": (since, "_shared", lambda _: lambda *_: 1.0),
     "forgets the score before the history": (since, "_before", lambda was: lambda scores: was(scores) * 0),
     "looks back without end": (detector, "HISTORY", lambda _: 10**9),
+    "keeps the rank of the day on which a row came": (
+        history,
+        "with_reference",
+        lambda _: lambda its, lines, row, of_it: its,
+    ),
+    "ranks a row among itself": (detector, "_inside", lambda was: lambda state: was(state) & False),
     "forgives no season": (windows, "WANDER", lambda _: 0.0),
     "takes means of related rows for means of independent ones": (
         windows,
@@ -335,7 +341,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "longer": lambda data: data + bytes(8),
     "empty": lambda _: b"",
     "no record": lambda _: b"null\n",
-    "another form": lambda data: data.replace(b"drift-4", b"drift-0", 1),
+    "another form": lambda data: data.replace(b"drift-5", b"drift-0", 1),
 }
 
 
