@@ -20,6 +20,7 @@ from monitoring.streams.feed import Arrival, Drift, Step
 from monitoring.streams.parts import Place, places
 from monitoring.streams.state import Row, Stream
 from monitoring.streams.streams_store import Key, Observation, Stored
+from monitoring.vendors import vendors_store
 from registry.core.db import Conn, Database
 from registry.core.logs import log
 
@@ -112,6 +113,7 @@ class Follower:
         with self._db.monitor(write=True) as conn:
             after = streams_store.lock(conn, clinic_id)
             rows = streams_store.rows(conn, clinic_id, after, settled, BATCH)
+            vendors_store.count(conn, clinic_id, rows[-1][1].seq if rows else after)
             if not rows:
                 return 0
             opened = self._fed(conn, clinic_id, rows)

@@ -111,11 +111,12 @@ NEWS = """
 select c.id from registry.clinic c where exists (
   select from serving.feature f where f.clinic_id = c.id and f.seq <= %(settled)s
     and f.seq > coalesce((select k.seq from monitoring.cursor k where k.clinic_id = c.id), 0))
+  or exists (select from monitoring.cursor k where k.clinic_id = c.id and k.acquired < k.seq)
 order by c.slug limit 10000"""
 
 
 def clinics_with_news(conn: Conn, settled: int) -> list[UUID]:
-    """Clinics that have settled rows which were not taken yet."""
+    """Clinics that have settled rows which were not taken yet, or whose scanners an earlier version did not count."""
     return [row[0] for row in conn.execute(NEWS, {"settled": settled})]
 
 

@@ -1,5 +1,7 @@
 """The rows of the vendor view."""
 
+from uuid import UUID
+
 from psycopg.rows import class_row
 
 from monitoring.vendors.changes import Span
@@ -7,17 +9,45 @@ from monitoring.vendors.shared import Member
 from registry.core.db import Conn
 
 SPANS = """
-select clinic, scanner_id, coalesce(nullif(vendor, ''), '?') as vendor, coalesce(nullif(model, ''), '?') as model,
-  coalesce(nullif(software, ''), '?') as software, sum(studies)::int as studies, min(first_at) as first_at,
-  max(last_at) as last_at
-from serving.acquisition_v where %(clinic)s::text is null or clinic = %(clinic)s
-group by 1, 2, 3, 4, 5 order by 1, 3, 4, 7 limit 100000"""
+select clinic, scanner_id, vendor, model, software, studies, first_at, last_at from monitoring.acquisition_v
+where %(clinic)s::text is null or clinic = %(clinic)s order by clinic, vendor, model, first_at limit 100000"""
 
 
 def spans(conn: Conn, clinic: str | None = None) -> list[Span]:
     """Every scanner and software of a clinic, or of the fleet, with the time of its answered studies."""
     with conn.cursor(row_factory=class_row(Span)) as cursor:
         return cursor.execute(SPANS, {"clinic": clinic}).fetchall()
+
+
+# A study is new to a scanner that no earlier row of the study had.
+COUNT = """
+with its as (
+  select f.study_id, f.seq, f.at, f.seq > k.acquired as fresh, f.scanner_id,
+    coalesce(nullif(f.profile ->> 'vendor', ''), '?') as vendor,
+    coalesce(nullif(f.profile ->> 'model', ''), '?') as model,
+    coalesce(nullif(f.profile ->> 'software', ''), '?') as software
+  from serving.feature f join monitoring.cursor k on k.clinic_id = f.clinic_id
+  where f.clinic_id = %(clinic_id)s and f.seq <= %(seq)s and f.study_id in (select n.study_id from serving.feature n
+    where n.clinic_id = k.clinic_id and n.seq > k.acquired and n.seq <= %(seq)s)),
+one as (
+  select scanner_id, vendor, model, software, study_id, not bool_or(not fresh) as new,
+    min(at) filter (where fresh) as first_at, max(at) filter (where fresh) as last_at
+  from its group by 1, 2, 3, 4, 5 having bool_or(fresh))
+insert into monitoring.acquisition as a(clinic_id, scanner_id, vendor, model, software, studies, first_at, last_at)
+select %(clinic_id)s, scanner_id, vendor, model, software, count(*) filter (where new), min(first_at), max(last_at)
+from one group by 2, 3, 4, 5
+on conflict (clinic_id, scanner_id, vendor, model, software) do update set studies = a.studies + excluded.studies,
+  first_at = least(a.first_at, excluded.first_at), last_at = greatest(a.last_at, excluded.last_at)"""
+COUNTED = (
+    "update monitoring.cursor set acquired = %(seq)s where clinic_id = %(clinic_id)s and acquired < %(seq)s"
+)
+
+
+def count(conn: Conn, clinic_id: UUID, seq: int) -> None:
+    """Count the scanners of a clinic's rows up to ``seq``; its cursor must be locked."""
+    values = {"clinic_id": clinic_id, "seq": seq}
+    conn.execute(COUNT, values)
+    conn.execute(COUNTED, values)
 
 
 MEMBERS = """

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from monitoring.vendors import vendors_store
 from registry import cluster_store, postgres
 from registry.core.migrate import migrate
 from tests.kit.db import PASSWORD, Server, free_port
@@ -88,7 +89,7 @@ insert into monitoring.stream_state(clinic_id, stream_id, seq, epoch, state, fac
     {studies}, {studies}, 40, 14600, n % 9 = 1, null, o.seq - 20, coalesce(o.at, now() - interval '40 d')
   from public.m m left join lateral (select seq, at from monitoring.observation o
     where o.clinic_id = m.clinic_id and o.stream_id = m.stream_id order by seq desc limit 1) o on true;
-insert into monitoring.cursor select clinic_id, (select max(seq) from serving.feature) from public.k;
+insert into monitoring.cursor(clinic_id, seq) select clinic_id, (select max(seq) from serving.feature) from public.k;
 insert into monitoring.verdict(clinic_id, stream_id, number, seq, verdict, rule, sentence, action, would_change,
     evidence)
   select clinic_id, stream_id, v, v, case when v < 8 then 'healthy' when n % 60 = 1 then 'fine_tune'
@@ -155,6 +156,8 @@ def fill(conn: "psycopg.Connection[Any]", clinics: int, studies: int) -> dict[st
     }
     conn.execute("set session_replication_role = replica")
     conn.execute(FILL.format(**values))
+    for clinic_id, seq in conn.execute("select clinic_id, seq from monitoring.cursor").fetchall():
+        vendors_store.count(conn, clinic_id, seq)
     conn.execute("set session_replication_role = origin")
     conn.execute("vacuum analyze")
     tables = (

@@ -53,7 +53,9 @@ def test_the_silence_of_a_closed_clinic_calls_nobody(site: Site, world: World) -
         state(site, 1, 6, "Christmas", "east")
         assert "call them" in client.get("/clinics/east.json").json()["heading"], "not closed yet"
         state(site, -2, 6, "Christmas", "east")
-        assert "call them" in client.get("/clinics/east.json").json()["heading"], "it was silent before it closed"
+        assert "call them" in client.get("/clinics/east.json").json()["heading"], (
+            "it was silent before it closed"
+        )
         assert silent(site, world), "and the work list and the alert say so"
         state(site, -9, -1, "works", "east")
         shown = client.get("/clinics/east.json").json()
