@@ -105,13 +105,17 @@ def step(state: State, study: str, group: str, row: Floats) -> tuple[State, Flag
         nothing, nowhere = np.empty((0, len(state.features))), np.empty(0, dtype=np.int64)
         state = replace(
             state, groups=(*state.groups, group), references=(*state.references, nothing),
-            joined=(*state.joined, nowhere),
+            joined=(*state.joined, nowhere), ranked=None,
         )  # fmt: skip
+    if state.ranked is None:
+        state = replace(state, ranked=_ranked(state))
     of = state.groups.index(group)
     if not is_ranked(state, group):
-        return _kept(_joined(state, of, row, NEVER), of, np.full(len(row), np.nan)), None
-    state = _grown(_bet(state, study, of, row), of, row)
-    if state.flagged == NO_FLAG and state.statistic >= state.threshold:
+        return _kept(_joined(state, of, row, NEVER), of, np.full(len(row), np.nan), state.z, state.m), None
+    state = _bet(state, study, of, row)
+    statistic = state.statistic
+    state = _grown(state, of, row, healthy=state.flagged == NO_FLAG and statistic < state.threshold / WATCH)
+    if state.flagged == NO_FLAG and statistic >= state.threshold:
         state = replace(state, flagged=state.seq - 1)
         return state, _flag(state)
     return state, None
@@ -132,15 +136,14 @@ def since_when(state: State) -> Since | None:
 
 def _bet(state: State, study: str, group: int, row: Floats) -> State:
     """Rank, whiten, bet. A feature that the row or the reference lacks keeps all it has."""
-    reference = state.references[group]
-    n = ranks.present(reference)
+    reference, n = state.references[group], _ranked(state).present[group]
     p = ranks.rank(reference, n, row, ranks.uniforms(study, state.features, state.epoch))
     known = ~np.isnan(p) & (n >= LEAST)
     z = np.where(known, ranks.normal(p), state.z)
     log_e = bets.log_bets(ranks.whiten(z, state.z, state.phi), np.maximum(n, 1).astype(np.float64), state.phi)
     m = state.m.copy()
     m[known, _WIDER] = bets.gather(state.m, log_e)[known, _WIDER]
-    return _compared(_kept(replace(state, z=z, m=m), group, row))
+    return _compared(_kept(state, group, row, z, m))
 
 
 def _compared(state: State) -> State:
@@ -151,16 +154,18 @@ def _compared(state: State) -> State:
     w, known, n = _against(state, its)
     if not known[-1].any():
         return state
-    groups = state.history_groups
-    if not (there := known.any(axis=1)).all():
+    groups, complete = state.history_groups, bool(known.all())
+    if not complete:
+        there = known.any(axis=1)
         w, known, groups = w[there], known[there], groups[there]
     rows = np.broadcast_to(n.max(axis=1)[:, None], n.shape)
     wander = windows.WANDER**2 * (1 - state.phi) / (1 + state.phi)
     y = shape.whole(its, w[:, its.order])
     places = windows.windows(y, groups, len(n), HISTORY)
-    all_known, mean_wander = np.ones_like(known), np.full_like(wander, fsum(wander) / len(wander))
+    x, mean_wander = np.hstack([w, _beyond(w, its), y]), np.full_like(wander, fsum(wander) / len(wander))
+    every = None if complete else np.hstack([known, np.ones((len(w), 2 * w.shape[1]), dtype=np.bool_)])
     shift, worth = windows.compare(
-        places, np.hstack([w, _beyond(w, its), y]), np.hstack([known, all_known, all_known]),
+        places, x, every,
         np.hstack([n, rows, rows]), np.hstack([wander, wander, mean_wander]),
     )  # fmt: skip
     whole = slice(2 * w.shape[1], None)
@@ -190,9 +195,9 @@ def _against(state: State, its: Shape) -> tuple[Floats, NDArray[np.bool_], Float
 
     So no row stands on both sides of a comparison.
     """
-    ranked, inside = scores(state), _inside(state)
+    its_ranks, inside = _ranked(state), _inside(state)
+    ranked, n = its_ranks.scores, its_ranks.present.astype(np.float64)
     w, known = whitened(np.vstack([state.before, ranked]), state.phi)
-    n = np.array([ranks.present(reference) for reference in state.references], dtype=np.float64)
     known &= (n >= LEAST)[state.history_groups]
     total = np.empty_like(n)
     total[:, its.order] = its.level
@@ -216,8 +221,8 @@ def _beyond(w: Floats, its: Shape) -> Floats:
     return found
 
 
-def _kept(state: State, group: int, row: Floats) -> State:
-    """Count the row and keep it. Of the oldest that goes nothing is left but its scores."""
+def _kept(state: State, group: int, row: Floats, z: Floats, m: Floats) -> State:
+    """Count the row and keep it, and what was bet on it. Of the oldest that goes nothing is left but its scores."""
     lines, of, before = np.vstack([state.history, row]), np.append(state.history_groups, group), state.before
     ranked = _ranked(state)
     if len(lines) > HISTORY:
@@ -225,11 +230,11 @@ def _kept(state: State, group: int, row: Floats) -> State:
         before = np.where(np.isnan(oldest), before, oldest)
     return replace(
         state, seq=state.seq + 1, history=lines, history_groups=of, before=before,
-        ranked=history.with_line(ranked, row, state.references[group], HISTORY),
+        ranked=history.with_line(ranked, row, group, state.references[group], HISTORY), z=z, m=m,
     )  # fmt: skip
 
 
-def _grown(state: State, group: int, row: Floats) -> State:
+def _grown(state: State, group: int, row: Floats, *, healthy: bool) -> State:
     """Let the row wait, and the one that has waited long enough join, if the stream is healthy now.
 
     What comes of age while it is not is dropped: a study of doubtful days never becomes what is normal.
@@ -242,7 +247,6 @@ def _grown(state: State, group: int, row: Floats) -> State:
     state = replace(
         state, left=state.left + 1, waiting=waiting[1:], waiting_groups=of[1:], waiting_rows=rows[1:]
     )
-    healthy = state.flagged == NO_FLAG and state.statistic < state.threshold / WATCH
     return _joined(state, its, oldest, when) if healthy and len(state.references[its]) < MOST else state
 
 
@@ -256,7 +260,7 @@ def _joined(state: State, group: int, row: Floats, when: int) -> State:
     joined = [np.append(rows, when) if g == group else rows for g, rows in enumerate(state.joined)]
     return replace(
         state, references=tuple(longer), joined=tuple(joined),
-        ranked=history.with_reference(_ranked(state), state.history, row, of_it),
+        ranked=history.with_reference(_ranked(state), state.history, row, group, of_it),
     )  # fmt: skip
 
 

@@ -25,45 +25,46 @@ class Ranked:
     """Reference values that it was compared with."""
     scores: Floats
     """Normal scores of the mid-ranks, NaN where a value is missing."""
+    present: Counts
+    """And the values of each group's reference, [G, F]."""
 
 
 def of(lines: Floats, groups: Counts, references: Sequence[Floats], inside: NDArray[np.bool_]) -> Ranked:
     """The ranks of lines [T, F]; those ``inside`` [T] are rows of their reference too."""
-    below, among = np.zeros(lines.shape, dtype=np.int64), np.zeros(lines.shape, dtype=np.int64)
+    present = np.array([ranks.present(reference) for reference in references])
+    below = np.zeros(lines.shape, dtype=np.int64)
     for g, reference in enumerate(references):
         mine = groups == g
-        among[mine] = ranks.present(reference)
         for f, column in enumerate(reference.T):
             values = np.sort(column[~np.isnan(column)])
             below[mine, f] = sum(np.searchsorted(values, lines[mine, f], side=s) for s in ("left", "right"))
-    itself = inside[:, None] & ~np.isnan(lines)
-    return _scored(lines, below - itself, among - itself)
+    itself, among = inside[:, None] & ~np.isnan(lines), present[groups]
+    below, among = below - itself, among - itself
+    return Ranked(below, among, _scores(lines, below, among), present)
 
 
-def with_line(its: Ranked, line: Floats, reference: Floats, most: int) -> Ranked:
-    """One more line [F] at the end; of more than ``most`` the first goes."""
+def with_line(its: Ranked, line: Floats, group: int, reference: Floats, most: int) -> Ranked:
+    """One more line [F] of this group at the end; of more than ``most`` the first goes."""
     first = max(0, len(its.scores) + 1 - most)
-    new = _scored(line, _compared(reference, line).sum(axis=0), ranks.present(reference))
+    below, among = _compared(reference, line).sum(axis=0), its.present[group]
     return Ranked(
-        np.vstack([its.below[first:], new.below]), np.vstack([its.among[first:], new.among]),
-        np.vstack([its.scores[first:], new.scores]),
+        np.vstack([its.below[first:], below]), np.vstack([its.among[first:], among]),
+        np.vstack([its.scores[first:], _scores(line, below, among)]), its.present,
     )  # fmt: skip
 
 
-def with_reference(its: Ranked, lines: Floats, row: Floats, of_it: NDArray[np.bool_]) -> Ranked:
-    """One more reference row [F], compared with the lines ``of_it`` [T]: those of its group, but for itself."""
-    below = its.below + _compared(row, lines) * of_it[:, None]
-    return _scored(lines, below, its.among + (of_it[:, None] & ~np.isnan(row)))
+def with_reference(its: Ranked, lines: Floats, row: Floats, group: int, of_it: NDArray[np.bool_]) -> Ranked:
+    """One more reference row [F] of a group, compared with the lines ``of_it`` [T]: the group's, but for itself."""
+    there, present = ~np.isnan(row), its.present.copy()
+    present[group] += there
+    below, among = its.below + _compared(row, lines) * of_it[:, None], its.among + (of_it[:, None] & there)
+    return Ranked(below, among, _scores(lines, below, among), present)
 
 
 def _compared(reference: Floats, lines: Floats) -> Counts:
     return (reference < lines).astype(np.int64) + (reference <= lines)
 
 
-def _scored(lines: Floats, below: Counts, among: Counts) -> Ranked:
-    p = (below + 1) / (2 * (among + 1))
-    return Ranked(
-        below,
-        among,
-        np.where(np.isnan(lines), np.nan, ranks.normal(np.clip(p, ranks.EDGE, 1 - ranks.EDGE))),
-    )
+def _scores(lines: Floats, below: Counts, among: Counts) -> Floats:
+    p = np.clip((below + 1) / (2 * (among + 1)), ranks.EDGE, 1 - ranks.EDGE)
+    return np.where(np.isnan(lines), np.nan, ranks.normal(p))

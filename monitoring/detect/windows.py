@@ -54,19 +54,23 @@ class Windows:
 def windows(y: Floats, groups: Counts, many: int, history: int) -> Windows:
     """Of uncorrelated scores ``y`` [T, F] and the group [T] of each, of ``many`` groups; T is ``history`` at most."""
     ages = AGES[: np.searchsorted(AGES, len(y), side="right")]
-    of = groups[::-1, None] == np.arange(many)
-    return Windows(ages, of.cumsum(axis=0)[ages - 1] / ages[:, None], len(y) / history, _spread(y))
+    shares = np.ones((len(ages), 1))
+    if many > 1:
+        of = groups[::-1, None] == np.arange(many)
+        shares = of.cumsum(axis=0)[ages - 1] / ages[:, None]
+    return Windows(ages, shares, len(y) / history, _spread(y))
 
 
 def compare(
-    its: Windows, x: Floats, known: NDArray[np.bool_], n: Floats, wander: Floats
+    its: Windows, x: Floats, known: NDArray[np.bool_] | None, n: Floats, wander: Floats
 ) -> tuple[Floats, Floats]:
     """The mean of ``x`` [T, C] since each place less the level before it, and how many rows that is worth, both [K, C].
 
-    Unknown values count for nothing. ``n`` [G, C]: values in each group's reference that no row of ``x`` is.
+    Unknown values count for nothing (``known`` None: all are). ``n`` [G, C]: values in each group's reference that are
+    no row of ``x``.
     ``wander`` [C]: the variance that the level of a column may have.
     """
-    if known.all():
+    if known is None:
         since, before = _split(x, its.ages)
         after = its.ages[:, None].astype(np.float64)
         rows_before = len(x) - after

@@ -110,7 +110,7 @@ MUTANTS = {
     "keeps the rank of the day on which a row came": (
         history,
         "with_reference",
-        lambda _: lambda its, lines, row, of_it: its,
+        lambda _: lambda its, lines, row, group, of_it: its,
     ),
     "ranks a row among itself": (detector, "_inside", lambda was: lambda state: was(state) & False),
     "forgives no season": (windows, "WANDER", lambda _: 0.0),
