@@ -6,18 +6,14 @@ flag, one in fifty is silent, one in fifty has no study yet. Rows are written as
 superuser and without looking at foreign keys, because a million of them must be there in a minute; images have no rows.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from monitoring.vendors import vendors_store
-from registry import cluster_store, postgres
-from registry.core.migrate import migrate
-from tests.kit.db import PASSWORD, Server, free_port
+from tests.kit.db import Server, migrated, running
 
 DATABASE = "fleet"
 FIRST, SECOND, BRAIN = ("sha256:" + letter * 64 for letter in "abc")
@@ -125,23 +121,11 @@ drop table public.k, public.s, public.t, public.m;
 
 
 @contextmanager
-def running() -> Iterator[Server]:
-    """An embedded PostgreSQL with a migrated, empty database; it is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="radfleet-bench-", ignore_cleanup_errors=True) as folder:
-        cluster = postgres.Cluster(Path(folder) / "pg", free_port(), Path(folder) / "log", durable=False)
-        postgres.init(cluster, PASSWORD)
-        process = postgres.start(cluster)
-        try:
-            server = Server(cluster.port)
-            words = dict.fromkeys(cluster_store.ROLES, PASSWORD)
-            cluster_store.ensure(server.dsn(postgres.SUPERUSER, "postgres"), words, databases={})
-            with server.connect("postgres") as admin:
-                cluster_store.create_database(admin, DATABASE, "radfleet_owner")
-            with server.connect(DATABASE, "radfleet_owner") as conn:
-                migrate(conn)
-            yield server
-        finally:
-            postgres.stop(process, 5)
+def empty() -> Iterator[Server]:
+    """A PostgreSQL with a migrated, empty database; it is gone afterwards."""
+    with running() as server:
+        migrated(server, DATABASE)
+        yield server
 
 
 def fill(conn: "psycopg.Connection[Any]", clinics: int, studies: int) -> dict[str, int]:

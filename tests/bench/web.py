@@ -88,7 +88,7 @@ def main() -> int:
     )
     if asked.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: asked.cores])
-    with thousand.running() as server, tempfile.TemporaryDirectory(prefix="radfleet-bench-") as home:
+    with thousand.empty() as server, tempfile.TemporaryDirectory(prefix="radfleet-bench-") as home:
         began = time.perf_counter()
         with server.connect(thousand.DATABASE) as conn:
             rows = thousand.fill(conn, asked.clinics, studies)

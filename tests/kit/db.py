@@ -4,6 +4,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,14 @@ def _fast_folder() -> Path | None:
     return _MEMORY if roomy else None
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Server]:
-    """One PostgreSQL for the session, without fsync, in a temporary folder, in memory where there is room."""
+@contextmanager
+def running(folder: Path | None = None) -> Iterator[Server]:
+    """A PostgreSQL without fsync below ``folder`` (None: the usual temporary one), with our roles; gone afterwards."""
     with tempfile.TemporaryDirectory(
-        prefix="radfleet-test-", dir=_fast_folder(), ignore_cleanup_errors=True
-    ) as folder:
+        prefix="radfleet-test-", dir=folder, ignore_cleanup_errors=True
+    ) as place:
         cluster = postgres.Cluster(
-            Path(folder) / "pg", free_port(), Path(folder) / "postgres.log", durable=False
+            Path(place) / "pg", free_port(), Path(place) / "postgres.log", durable=False
         )
         postgres.init(cluster, PASSWORD)
         process = postgres.start(cluster)
@@ -93,15 +94,26 @@ def postgres_server() -> Iterator[Server]:
             postgres.stop(process, 5)
 
 
+def migrated(server: Server, name: str) -> str:
+    """A new database of this name with every migration applied; its name."""
+    with server.connect("postgres") as admin:
+        cluster_store.create_database(admin, name, "radfleet_owner")
+    with server.connect(name, "radfleet_owner") as conn:
+        migrate(conn)
+    return name
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """One PostgreSQL for the session, in memory where there is room."""
+    with running(_fast_folder()) as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def template_db(postgres_server: Server) -> str:
     """The name of a database with every migration applied, which ``fresh_db`` clones."""
-    name = f"template_{migration_key()}"
-    with postgres_server.connect("postgres") as admin:
-        cluster_store.create_database(admin, name, "radfleet_owner")
-    with postgres_server.connect(name, "radfleet_owner") as conn:
-        migrate(conn)
-    return name
+    return migrated(postgres_server, f"template_{migration_key()}")
 
 
 @pytest.fixture
