@@ -1,5 +1,6 @@
 """Commands that show evidence: reports, QA metrics, the vendor view."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from registry.verbs import ROWS, AsJson, Limit, short
 if TYPE_CHECKING:
     from monitoring.evidence.reports_store import Frozen
     from monitoring.qa.metrics import Metrics
+    from monitoring.qa.peers import Standing
 
 OfClinic = Annotated[str | None, typer.Option("--clinic", help="Only this clinic.", show_default=False)]
 Clinic = Annotated[str, typer.Argument(help="The clinic.", metavar="CLINIC")]
@@ -36,7 +38,7 @@ def qa(
     """Show QA metrics from rows: volume, failures, turnaround, silence, reviews and their Dice, each with its n."""
     from monitoring.errors import ClinicUnwatched
     from monitoring.evidence.errors import CutUnknown
-    from monitoring.qa import metrics, qa_store
+    from monitoring.qa import metrics, peers, peers_store, qa_store
     from registry.core.db import database
 
     if by not in tuple(metrics.By):
@@ -47,10 +49,18 @@ def qa(
         last = qa_store.last_studies(conn, clinic)
         outcomes = qa_store.outcomes(conn, clinic, now - window)
         reviews = qa_store.reviews(conn, clinic, now - window)
+        stand = peers.standings(peers_store.beside(conn, clinic) if by == metrics.By.VERSION else ())
     if clinic and not last:
         raise ClinicUnwatched(f"there is no clinic {clinic}")
     found = metrics.metrics(outcomes, reviews, metrics.By(by), now, window, last)
-    rows = [asdict(one) for one in found] if as_json else [_qa_row(one) for one in found]
+    rows = []
+    for one in found:
+        its = stand.get((one.clinic, one.task or "", one.model or ""), {})
+        rows.append(
+            asdict(one) | {"peers": {k: asdict(v) for k, v in its.items()}}
+            if as_json
+            else _qa_row(one, its, by == metrics.By.VERSION)
+        )
     show(rows, as_json=as_json, empty=f"no study and no review in {days} days")
 
 
@@ -121,7 +131,7 @@ def _report_row(one: "Frozen", as_json: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _qa_row(one: "Metrics") -> dict[str, Any]:
+def _qa_row(one: "Metrics", stands: "Mapping[str, Standing]", by_version: bool) -> dict[str, Any]:
     blinded = one.dice["blinded"]
     interval = "" if blinded.low is None else f" ({blinded.low:.2f} to {blinded.high:.2f})"
     named = {"task": one.task, "model": one.model, "scanner group": one.group}
@@ -131,8 +141,12 @@ def _qa_row(one: "Metrics") -> dict[str, Any]:
         "p50 s": one.turnaround_p50_s, "p95 s": one.turnaround_p95_s, "failed": _part(one.failed),
         "rejected": _part(one.rejected), "accept/edit/reject": "/".join(map(str, one.decisions.values())),
         "blinded Dice, median (95 %)": "-" if blinded.median is None else f"{blinded.median:.3f}{interval}",
-        "n": blinded.n,
+        "n": blinded.n, **({"better than % of others": _among(stands)} if by_version else {}),
     }  # fmt: skip
+
+
+def _among(stands: "Mapping[str, Standing]") -> str:
+    return ", ".join(f"{name} {its.percentile:.0f} of {its.others}" for name, its in stands.items()) or "-"
 
 
 def _part(its: Any) -> str:

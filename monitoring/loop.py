@@ -9,6 +9,7 @@ from monitoring.evidence.monthly import Months
 from monitoring.judge.days import Days
 from monitoring.notices import Send
 from monitoring.onboarding import conformance
+from monitoring.qa.daily import Figures
 from monitoring.qa.estimating import Estimates
 from monitoring.streams.follower import Follower
 from registry.core.db import Database, DatabaseAway
@@ -23,10 +24,11 @@ def loop(db: Database, stop: Callable[[], bool], *, tell: Mapping[str, Send]) ->
     Each turn's work is whole transactions: what a kill interrupts begins again as if it had not begun.
     """
     follower, days, estimates = Follower(db, notify=[*tell]), Days(db, notify=[*tell]), Estimates(db)
-    months = Months(db)
+    months, figures = Months(db), Figures(db)
     while not stop():
         try:
             taken = follower.turn() + conformance.turn(db) + days.turn() + estimates.turn()
+            taken += figures.turn()
             taken += freeze.freeze_one(db) or months.turn()  # one report a turn: drawing takes seconds
             while tell and not stop() and notices.send_one(db, tell):
                 pass

@@ -185,12 +185,12 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--streams",
         type=int,
-        help="half the null years of each kind (60; quick, all of them: 8); the rest in proportion",
+        help="half the null years of each kind (45; quick, all of them: 8); the rest in proportion",
     )
     parser.add_argument("--seed", type=int, default=101)
     asked = parser.parse_args(words)
     quick, seed, began = asked.quick, asked.seed, time.monotonic()
-    streams = asked.streams or (8 if quick else 60)
+    streams = asked.streams or (8 if quick else 45)
     data = Path(os.environ["RADFLEET_DATA"]) if os.environ.get("RADFLEET_DATA") else None
     changes = QUICKLY if quick else (*grid.TUNED, *grid.UNSEEN)
     stage(began, "a day of 1,000 clinics, then streams in which nothing changes")

@@ -6,7 +6,7 @@ from typing import Any
 
 from monitoring import flags_store
 from monitoring.evidence import freeze, reports_store
-from monitoring.qa import estimated_store, metrics, qa_store
+from monitoring.qa import estimated_store, metrics, peers, peers_store, qa_store
 from monitoring.web import views_store, words
 from monitoring.web.desk import Visit
 from monitoring.web.errors import PageUnknown
@@ -63,10 +63,20 @@ def show(visit: Visit) -> Page:
             now = qa_store.now(conn)
             since = now - timedelta(days=DAYS)
             outcomes, reviews = qa_store.outcomes(conn, slug, since), qa_store.reviews(conn, slug, since)
-            last = qa_store.last_studies(conn, slug)
+            last, beside = qa_store.last_studies(conn, slug), peers_store.beside(conn, slug)
             facts["reports"] = [asdict(one) for one in reports_store.reports(conn, slug, None, REPORTS)]
         cuts = metrics.metrics(outcomes, reviews, metrics.By.VERSION, now, timedelta(days=DAYS), last)
-        facts["qa"] = [asdict(cut) for cut in cuts]
+        stand = peers.standings(beside)
+        facts["qa"] = [
+            asdict(cut)
+            | {
+                "peers": {
+                    name: asdict(its)
+                    for name, its in stand.get((slug, cut.task or "", cut.model or ""), {}).items()
+                }
+            }
+            for cut in cuts
+        ]
         with visit.deciding() as conn:
             facts["steps"] = [asdict(step) for step in readiness.check(conn, its)]
             here = {row["digest"] for row in bound}
