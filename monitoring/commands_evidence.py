@@ -36,7 +36,7 @@ def qa(
     """Show QA metrics from rows: volume, failures, turnaround, silence, reviews and their Dice, each with its n."""
     from monitoring.errors import ClinicUnwatched
     from monitoring.evidence.errors import CutUnknown
-    from monitoring.qa import metrics, qa_store
+    from monitoring.qa import concordance, concordance_store, metrics, qa_store
     from registry.core.db import database
 
     if by not in tuple(metrics.By):
@@ -47,10 +47,16 @@ def qa(
         last = qa_store.last_studies(conn, clinic)
         outcomes = qa_store.outcomes(conn, clinic, now - window)
         reviews = qa_store.reviews(conn, clinic, now - window)
+        said = concordance_store.rows(conn, clinic, now - window) if by == metrics.By.VERSION else []
     if clinic and not last:
         raise ClinicUnwatched(f"there is no clinic {clinic}")
     found = metrics.metrics(outcomes, reviews, metrics.By(by), now, window, last)
     rows = [asdict(one) for one in found] if as_json else [_qa_row(one) for one in found]
+    if by == metrics.By.VERSION:
+        same = {(one.clinic, one.task, one.model): one for one in concordance.concordance(said)}
+        for row, cut in zip(rows, found, strict=True):
+            of_it = same.get((cut.clinic, cut.task or "", cut.model or ""))
+            row["concordance"] = (asdict(of_it) if as_json else of_it.sentence) if of_it else None
     show(rows, as_json=as_json, empty=f"no study and no review in {days} days")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from monitoring import flags_store
 from monitoring.evidence import freeze, reports_store
-from monitoring.qa import estimated_store, metrics, qa_store
+from monitoring.qa import concordance, concordance_store, estimated_store, metrics, qa_store
 from monitoring.web import views_store, words
 from monitoring.web.desk import Visit
 from monitoring.web.errors import PageUnknown
@@ -48,6 +48,7 @@ def show(visit: Visit) -> Page:
         studies = views_store.studies(conn, slug, limit=12)
         past = views_store.timeline(conn, slug)
         closures = views_store.closures(conn, slug)
+        said = concordance_store.rows(conn, slug, qa_store.now(conn) - timedelta(days=DAYS))
     for stream in streams:
         stream["statistics"] = sparks.get(stream["stream_id"], [])
         stream["need"] = fleet.need(stream)
@@ -56,7 +57,7 @@ def show(visit: Visit) -> Page:
     facts: dict[str, Any] = {
         "clinic": about, "need": row["need"], "why": row["why"], "streams": streams, "flags": flags, "bound": bound,
         "studies": studies, "timeline": past, "steps": [], "holds": [], "qa": [], "days": DAYS, "reports": [],
-        "closures": closures,
+        "closures": closures, "concordance": [asdict(one) for one in concordance.concordance(said)],
     }  # fmt: skip
     if not visit.who.clinic_id:
         with visit.reading() as conn:
