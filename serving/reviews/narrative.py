@@ -55,7 +55,8 @@ _LIMITED = _any(
     r"new\w*", r"neue\w*", r"\w*enhanc\w*", r"active", r"aktiv\w*", r"florid\w*", r"acute", r"akut\w*", r"further",
     r"weiter\w*", r"additional", r"zusaetzlich\w*", r"more", r"other", r"ander\w*", r"chang\w*", r"aender\w*",
     r"veraender\w*", r"progress\w*", r"progredien\w*", r"increas\w*", r"\w*zunahme", r"growth", r"enlarg\w*",
-    r"\w*restrict\w*", r"diffusion\w*", r"\w*anreicher\w*", r"\w*aufnahme", r"aufnehmend\w*", r"typical", r"typisch\w*",
+    r"\w*restrict\w*", r"diffusion\w*", r"\w*anreicher\w*", r"\w*aufnahme", r"aufnehmend\w*", r"typical",
+    r"\w*typisch\w*",
     r"large\w*", r"gross\w*", r"difference", r"unterschied\w*", r"longer", r"mehr", r"confluen\w*", r"konfluier\w*",
 )  # fmt: skip
 _HEDGE = _any(
@@ -72,6 +73,8 @@ _ASKED = _any(
     r"evaluat\w* for", r"screening", r"anamnes\w*", r"question of", r"frage nach", r"follow ?up (?:of|for)",
     r"verlaufskontrolle", r"protocol", r"protokoll",
 )  # fmt: skip
+# A lesion that was there and is not any more says nothing of the others.
+_GONE = _any(r"no longer", r"nicht mehr", r"resolved", r"zurueckgebildet\w*")
 _BEFORE = _any(
     r"no", r"without", r"absence of", r"free of", r"negative for", r"neither", r"nor", r"kein\w*", r"ohne", r"weder",
     r"noch keine?", r"frei von", r"lack of",
@@ -86,17 +89,18 @@ _AFTER = _any(
 )  # fmt: skip
 # A negation ends where a quantity or a new main clause begins, as NegEx's termination terms do.
 _ENDS = re.compile(
-    r"(?:,|\band\b|\bund\b|\bwith\b|\bmit\b) (?:there (?:is|are)|the|a|an|multiple|several|numerous|few|some|many|"
-    r"single|two|three|known|stable|unchanged|es|die|eine?r?|mehrere\w*|multiple\w*|zahlreich\w*|einzeln\w*|einige\w*|zwei|"
-    r"drei|bekannt\w*|unveraendert\w*|disseminiert\w*)\b"
+    r"(?:,|\band\b|\bund\b|\bwith\b|\bmit\b|\bbei\b) (?:there (?:is|are)|the|a|an|multiple|several|numerous|few|some|"
+    r"many|single|two|three|known|stable|unchanged|es|die|eine?r?|mehrere\w*|multiple\w*|zahlreich\w*|einzeln\w*|einige\w*|"
+    r"zwei|drei|bekannt\w*|unveraendert\w*|disseminiert\w*)\b"
 )
 _CLAUSES = re.compile(
     r"\b(?:but|however|although|though|whereas|nevertheless|yet|except(?: for)?|apart from|aside from|other than|"
     r"aber|jedoch|allerdings|sondern|wohingegen|waehrend|obwohl|ausser|abgesehen von|bis auf)\b"
 )
-_WHITE_MATTER_WELL = re.compile(
+_WELL = re.compile(
     r"\bnormal (?:brain |cranial |head )?(?:mri?|white matter)\b"
     r"|\bwhite matter (?:is |appears |signal |of normal signal ){0,2}(?:normal|unremarkable)\b"
+    r"|\bbrain mri? (?:is |was |appears )?(?:normal|unremarkable)\b"
     r"|\bunremarkable (?:brain |cranial )?(?:mri?|white matter)\b"
     r"|\bunauffaellig\w* (?:\w+ )?(?:marklager|weisse\w* substanz)\b"
     r"|\b(?:marklager|weisse substanz) (?:\w+ ){0,2}unauffaellig\b"
@@ -161,9 +165,9 @@ def _clause(clause: str) -> str:
     """What one clause says: present, absent, hedged or nothing."""
     if _ASKED.search(clause):
         return "nothing"
-    if _WHITE_MATTER_WELL.search(clause):
-        return "hedged" if _HEDGE.search(clause) or "?" in clause else "absent"
     said = {_term(clause, term) for term in _TERM.finditer(clause)} - {"nothing"}
+    if _WELL.search(clause) and not _LOCAL.search(clause) and not _OUTSIDE.search(clause):
+        said.add("absent")
     if said and (_HEDGE.search(clause) or "?" in clause):
         return "hedged"
     # Of two terms in one clause the affirmed one counts, as it does of two sentences.
@@ -178,11 +182,11 @@ def _term(clause: str, term: re.Match[str]) -> str:
         return "nothing"
     denied = _denied(before)
     if denied is None and not _AFTER.search(" ".join(after.partition(",")[0].split()[:_REACH])):
-        return "present"
+        return "nothing" if _GONE.search(clause) else "present"
     if _LOCAL.search(clause) and not _WHOLE.search(clause):
         return "nothing"
     near = " ".join(before.split()[-3:])
-    return "nothing" if any(map(_LIMITED.search, (denied or "", near, after))) else "absent"
+    return "nothing" if any(map(_LIMITED.search, (denied or "", near, term[0], after))) else "absent"
 
 
 def _denied(before: str) -> str | None:
