@@ -20,6 +20,7 @@ from monitoring.qa.concordance import LEAST, Concordance, Row, concordance
 from monitoring.qa.intervals import share
 from registry.cli import build
 from serving.results import findings
+from tests.house.tree import ROOT
 from tests.kit import sources
 from tests.kit.answered import answered_study, version_with_labels
 from tests.kit.world import DIGEST_A, DIGEST_B, World
@@ -237,3 +238,38 @@ def test_the_command_shows_it_by_version(world: World) -> None:
     assert "concordance" in CliRunner().invoke(build(), told).output
     (its,) = json.loads(CliRunner().invoke(build(), ["monitor", "qa", "--json"]).stdout)
     assert "concordance" not in its
+
+
+# Descriptive: these show or record it, and nobody else may even name it.
+MAY = {
+    "monitoring/commands_evidence.py", "monitoring/qa/concordance.py", "monitoring/qa/concordance_store.py",
+    "monitoring/web/pages/clinic.py", "serving/commands_review.py", "serving/reviews/narratives.py",
+    "serving/reviews/narratives_store.py",
+}  # fmt: skip
+SOURCES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for package in ("monitoring", "registry", "serving") for path in (ROOT / package).rglob("*.py")
+}  # fmt: skip
+
+
+def listeners(sources: dict[str, str]) -> set[str]:
+    """Modules that import concordance or what it comes from, or ask its tables."""
+    words = ("concordance", "serving.narrative", "reviews.narrative import", "import narrative")
+    return {path for path, text in sources.items() if any(word in text for word in words)}
+
+
+def test_nothing_decides_by_it() -> None:
+    assert listeners(SOURCES) == MAY
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("monitoring/judge/verdict.py", "from monitoring.qa import concordance\n"),
+        ("monitoring/judge/evidence_store.py", 'X = "select says from serving.narrative"\n'),
+        ("registry/promotions/gates.py", 'X = "select * from serving.concordance_v"\n'),
+    ],
+)
+def test_whoever_decides_by_it_is_found(path: str, line: str) -> None:
+    """Mutants."""
+    assert path in listeners(SOURCES | {path: SOURCES.get(path, "") + line})
