@@ -38,7 +38,7 @@ def qa(
     """Show QA metrics from rows: volume, failures, turnaround, silence, reviews and their Dice, each with its n."""
     from monitoring.errors import ClinicUnwatched
     from monitoring.evidence.errors import CutUnknown
-    from monitoring.qa import metrics, peers, peers_store, qa_store
+    from monitoring.qa import concordance, concordance_store, metrics, peers, peers_store, qa_store
     from registry.core.db import database
 
     if by not in tuple(metrics.By):
@@ -49,18 +49,20 @@ def qa(
         last = qa_store.last_studies(conn, clinic)
         outcomes = qa_store.outcomes(conn, clinic, now - window)
         reviews = qa_store.reviews(conn, clinic, now - window)
-        stand = peers.standings(peers_store.beside(conn, clinic) if by == metrics.By.VERSION else ())
+        beside = peers_store.beside(conn, clinic) if by == metrics.By.VERSION else []
+        said = concordance_store.rows(conn, clinic, now - window) if by == metrics.By.VERSION else []
     if clinic and not last:
         raise ClinicUnwatched(f"there is no clinic {clinic}")
     found = metrics.metrics(outcomes, reviews, metrics.By(by), now, window, last)
-    rows = []
-    for one in found:
-        its = stand.get((one.clinic, one.task or "", one.model or ""), {})
-        rows.append(
-            asdict(one) | {"peers": {k: asdict(v) for k, v in its.items()}}
-            if as_json
-            else _qa_row(one, its, by == metrics.By.VERSION)
-        )
+    rows = [asdict(one) for one in found] if as_json else [_qa_row(one) for one in found]
+    if by == metrics.By.VERSION:
+        stand = peers.standings(beside)
+        same = {(one.clinic, one.task, one.model): one for one in concordance.concordance(said)}
+        for row, cut in zip(rows, found, strict=True):
+            key = (cut.clinic, cut.task or "", cut.model or "")
+            its, of_it = stand.get(key, {}), same.get(key)
+            row["peers"] = {name: asdict(one) for name, one in its.items()} if as_json else _among(its)
+            row["concordance"] = (asdict(of_it) if as_json else of_it.sentence) if of_it else None
     show(rows, as_json=as_json, empty=f"no study and no review in {days} days")
 
 
@@ -131,7 +133,7 @@ def _report_row(one: "Frozen", as_json: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _qa_row(one: "Metrics", stands: "Mapping[str, Standing]", by_version: bool) -> dict[str, Any]:
+def _qa_row(one: "Metrics") -> dict[str, Any]:
     blinded = one.dice["blinded"]
     interval = "" if blinded.low is None else f" ({blinded.low:.2f} to {blinded.high:.2f})"
     named = {"task": one.task, "model": one.model, "scanner group": one.group}
@@ -141,12 +143,13 @@ def _qa_row(one: "Metrics", stands: "Mapping[str, Standing]", by_version: bool) 
         "p50 s": one.turnaround_p50_s, "p95 s": one.turnaround_p95_s, "failed": _part(one.failed),
         "rejected": _part(one.rejected), "accept/edit/reject": "/".join(map(str, one.decisions.values())),
         "blinded Dice, median (95 %)": "-" if blinded.median is None else f"{blinded.median:.3f}{interval}",
-        "n": blinded.n, **({"better than % of others": _among(stands)} if by_version else {}),
+        "n": blinded.n,
     }  # fmt: skip
 
 
 def _among(stands: "Mapping[str, Standing]") -> str:
-    return ", ".join(f"{name} {its.percentile:.0f} of {its.others}" for name, its in stands.items()) or "-"
+    """Of how many others each figure is better than how many percent."""
+    return ", ".join(f"{name} {its.percentile:.0f} % of {its.others}" for name, its in stands.items()) or "-"
 
 
 def _part(its: Any) -> str:

@@ -145,6 +145,46 @@ def review_import(
     raise typer.Exit(FAMILIES["unmet"].exit if bad else 0)
 
 
+@review.command("narrative")
+def review_narrative(
+    table: Annotated[
+        Path, typer.Argument(help="CSV: study or StudyInstanceUID, and report or says.", metavar="FILE")
+    ],
+    clinic: Annotated[str, typer.Option(help="The clinic whose reports these are.", show_default=False)],
+    task: Annotated[str, typer.Option(help="Which answers they are compared with: ms-lesion.")] = "ms-lesion",
+    as_: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record what the clinic's own reports say, read from text by rules; the text is kept nowhere, no verdict takes it.
+
+    Good lines are recorded, bad ones are named with their line number; exit 6 when a line was refused.
+    """
+    from registry import accounts, clinics
+    from registry.core.errors import FAMILIES
+    from serving.reviews import narratives
+
+    db = database(settings())
+    with db.system() as conn:
+        by = accounts.actor(conn, accounts.Act.REVIEW, as_)
+        clinic_id = clinics.by_slug(conn, clinic).id
+    lines = narratives.load(db, clinic_id, table, task, by)
+    bad = [line for line in lines if line.error]
+    rows = [
+        {"line": line.number, "study": line.study, "says": line.says, "recorded": line.recorded,
+         "code": line.error.code if line.error else None, "what": line.error.what if line.error else None,
+         "cure": line.error.cure_text if line.error else None}
+        for line in (lines if as_json else bad)
+    ]  # fmt: skip
+    show(rows, as_json=as_json, empty="no line was refused")
+    new, clear = (
+        sum(line.recorded for line in lines),
+        sum(line.says in ("present", "absent") for line in lines),
+    )
+    talk(f"{new} of {len(lines)} reports recorded, {len(lines) - new - len(bad)} known already, {len(bad)} refused; "
+         f"{clear} say clearly whether there are lesions")  # fmt: skip
+    raise typer.Exit(FAMILIES["unmet"].exit if bad else 0)
+
+
 @review.command("withdraw")
 def review_withdraw(
     review_id: Annotated[

@@ -119,3 +119,36 @@ class StillBlind(Conflict):
     code = "reviews.still_blind"
     why = "The study was drawn for a reader who draws before seeing our mask; who has seen it is drawn to it."
     cure = "Draw on the study's images, then add the review with radfleet review add --blinded --mask FILE."
+
+
+class NarrativesUnreadable(Invalid):
+    """This table holds no reports that can be read."""
+
+    code = "reviews.narratives_unreadable"
+    why = "Half a table must not look like a whole one; nothing of it was recorded."
+    cure = "Export it as UTF-8 CSV with a header: study or StudyInstanceUID, and report or says."
+
+
+class NarrativeUnfit(Invalid):
+    """This line cannot be recorded as given."""
+
+    code = "reviews.narrative_unfit"
+    cure = (
+        "Fill one of study and StudyInstanceUID, and one of report (its text) and says (present or absent)."
+    )
+
+
+class NarrativeTwice(Conflict):
+    """This study stands twice in the table."""
+
+    code = "reviews.narrative_twice"
+    why = "Only the latest report of a study counts, and a table does not say which of two is the later."
+    cure = "Keep the line with the newest report of this study; send an addendum in a table of its own."
+
+
+class NarrativeTaskUnfit(Invalid):
+    """A report's text is not compared with answers of this task."""
+
+    code = "reviews.narrative_task_unfit"
+    why = "Whether there are lesions is no question to this task: there is always a brain."
+    cure = "Give --task ms-lesion."

@@ -4,6 +4,7 @@ Lines are recorded in the order of their studies, so that the order of lines in 
 """
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -22,6 +23,7 @@ from serving.studies.errors import StudyUnknown
 NEEDED = ("study", "decision")
 KNOWN = (*NEEDED, "reader", "mask", "blinded", "minutes", "note", "task", "version")
 ROWS_MAX = 10_000
+_BREAK = re.compile(r"\r\n|\r|\n")
 _TRUE, _FALSE = ("1", "yes", "true"), ("", "0", "no", "false")
 
 
@@ -54,11 +56,11 @@ def load(
     """
     found: list[Line] = []
     asked: list[_Asked] = []
-    for number, row in _rows(table):
+    for number, row in rows(table, _check):
         try:
             asked.append(_asked(number, row, table.parent, by, reader))
         except RadfleetError as error:
-            found.append(Line(number, _study_of(row), error=error))
+            found.append(Line(number, study_of(row), error=error))
     for one in sorted(asked, key=lambda one: (one.study, one.number)):
         try:
             if one.version:
@@ -70,28 +72,41 @@ def load(
     return sorted(found, key=lambda line: line.number)
 
 
-def _rows(table: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
+def rows(
+    table: Path, check: Callable[[list[str]], None], unreadable: type[RadfleetError] = ImportUnreadable
+) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """The lines of a CSV file with the number of the line on which each begins; ``check`` looks at the header first.
+
+    Raises ``unreadable`` and whatever ``check`` raises: then no line was given out.
+    """
     try:
         if table.stat().st_size > LIMITS.instance_bytes_max:
-            raise ImportUnreadable("this table is larger than any table of reviews")
+            raise unreadable("this table is larger than any that is taken")
         with table.open(encoding="utf-8-sig", newline="") as file:
             read = csv.DictReader(file, strict=True)
             names = [name.strip() for name in read.fieldnames or []]
-            if missing := [name for name in NEEDED if name not in names]:
-                raise ImportUnreadable(f"this table has no column {' and '.join(missing)}")
-            if unknown := [name for name in names if name not in KNOWN]:
-                raise ImportUnreadable(f"{len(unknown)} columns of this table are none of {', '.join(KNOWN)}")
+            check(names)
             read.fieldnames = names
-            rows = []
+            found = []
             for row in read:
-                rows.append((read.line_num, {name: (row[name] or "").strip() for name in names}))
-                if len(rows) > ROWS_MAX:
-                    raise ImportUnreadable(f"this table has more than {ROWS_MAX} lines")
+                values = [row[name] or "" for name in names]
+                began = read.line_num - sum(len(_BREAK.findall(value)) for value in values)
+                found.append((began, {name: v.strip() for name, v in zip(names, values, strict=True)}))
+                if len(found) > ROWS_MAX:
+                    raise unreadable(f"this table has more than {ROWS_MAX} lines")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ImportUnreadable(f"this table cannot be read ({type(error).__name__})") from None
-    if not rows:
-        raise ImportUnreadable("this table has no line below its header")
-    return iter(rows)
+        raise unreadable(f"this table cannot be read ({type(error).__name__})") from None
+    if not found:
+        raise unreadable("this table has no line below its header")
+    return iter(found)
+
+
+def _check(names: list[str]) -> None:
+    """Whether a header can be one of reviews. Raises ImportUnreadable."""
+    if missing := [name for name in NEEDED if name not in names]:
+        raise ImportUnreadable(f"this table has no column {' and '.join(missing)}")
+    if unknown := [name for name in names if name not in KNOWN]:
+        raise ImportUnreadable(f"{len(unknown)} columns of this table are none of {', '.join(KNOWN)}")
 
 
 def _asked(
@@ -133,7 +148,7 @@ def _check_version(db: Database, clinic_id: UUID, one: _Asked) -> None:
         raise VersionForeign(f"this study was answered by {of.model}, not by the version of this line")
 
 
-def _study_of(row: Mapping[str, str]) -> str:
+def study_of(row: Mapping[str, str]) -> str:
     """The study as it may be shown again: what is no id may be a name."""
     try:
         return str(UUID(row["study"]))

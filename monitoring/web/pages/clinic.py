@@ -6,13 +6,22 @@ from typing import Any
 
 from monitoring import flags_store
 from monitoring.evidence import freeze, reports_store
-from monitoring.qa import estimated_store, metrics, peers, peers_store, qa_store
+from monitoring.qa import (
+    concordance,
+    concordance_store,
+    estimated_store,
+    metrics,
+    peers,
+    peers_store,
+    qa_store,
+)
 from monitoring.web import views_store, words
 from monitoring.web.desk import Visit
 from monitoring.web.errors import PageUnknown
 from monitoring.web.pages import evidence, fleet
 from monitoring.web.render import Page
 from registry import clinics, holds_store
+from registry.core.db import Conn
 from registry.onboarding import readiness
 
 DAYS, REPORTS = 90, 6
@@ -48,6 +57,9 @@ def show(visit: Visit) -> Page:
         studies = views_store.studies(conn, slug, limit=12)
         past = views_store.timeline(conn, slug)
         closures = views_store.closures(conn, slug)
+        same = concordance.concordance(
+            concordance_store.rows(conn, slug, qa_store.now(conn) - timedelta(days=DAYS))
+        )
     for stream in streams:
         stream["statistics"] = sparks.get(stream["stream_id"], [])
         stream["need"] = fleet.need(stream)
@@ -56,27 +68,12 @@ def show(visit: Visit) -> Page:
     facts: dict[str, Any] = {
         "clinic": about, "need": row["need"], "why": row["why"], "streams": streams, "flags": flags, "bound": bound,
         "studies": studies, "timeline": past, "steps": [], "holds": [], "qa": [], "days": DAYS, "reports": [],
-        "closures": closures,
+        "closures": closures, "concordance": [asdict(one) for one in same if one.n >= concordance.SHOWN],
     }  # fmt: skip
     if not visit.who.clinic_id:
         with visit.reading() as conn:
-            now = qa_store.now(conn)
-            since = now - timedelta(days=DAYS)
-            outcomes, reviews = qa_store.outcomes(conn, slug, since), qa_store.reviews(conn, slug, since)
-            last, beside = qa_store.last_studies(conn, slug), peers_store.beside(conn, slug)
+            facts["qa"] = _quality(conn, slug)
             facts["reports"] = [asdict(one) for one in reports_store.reports(conn, slug, None, REPORTS)]
-        cuts = metrics.metrics(outcomes, reviews, metrics.By.VERSION, now, timedelta(days=DAYS), last)
-        stand = peers.standings(beside)
-        facts["qa"] = [
-            asdict(cut)
-            | {
-                "peers": {
-                    name: asdict(its)
-                    for name, its in stand.get((slug, cut.task or "", cut.model or ""), {}).items()
-                }
-            }
-            for cut in cuts
-        ]
         with visit.deciding() as conn:
             facts["steps"] = [asdict(step) for step in readiness.check(conn, its)]
             here = {row["digest"] for row in bound}
@@ -92,6 +89,22 @@ def show(visit: Visit) -> Page:
         stop = words.count(len(facts["holds"]), "hold stops", "holds stop")
         heading = f"{about['name']}: {stop} delivery, release what is over."
     return Page("clinic.html", "/", heading, facts)
+
+
+def _quality(conn: Conn, slug: str) -> list[dict[str, Any]]:
+    """QA metrics of the last 90 days by version, and where they stand among clinics with the same one."""
+    now, window = qa_store.now(conn), timedelta(days=DAYS)
+    outcomes, reviews = (
+        qa_store.outcomes(conn, slug, now - window),
+        qa_store.reviews(conn, slug, now - window),
+    )
+    last, stand = qa_store.last_studies(conn, slug), peers.standings(peers_store.beside(conn, slug))
+    cuts = metrics.metrics(outcomes, reviews, metrics.By.VERSION, now, window, last)
+    places = [stand.get((slug, cut.task or "", cut.model or ""), {}) for cut in cuts]
+    return [
+        asdict(cut) | {"peers": {name: asdict(one) for name, one in its.items()}}
+        for cut, its in zip(cuts, places, strict=True)
+    ]
 
 
 def report(visit: Visit) -> bytes:
