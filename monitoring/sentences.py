@@ -38,8 +38,13 @@ def lacking(fields: Sequence[tuple[str, object]], at: str) -> str:
     return f"missing since {day(at)}: {', '.join(names[:3])}{also}"
 
 
-def drift(sequence: str, its: Drift, scanner: Mapping[str, str] | None) -> str:
-    """The sentence of a drift flag: the strongest feature first, then what moved with it."""
+def drift(
+    sequence: str, its: Drift, scanner: Mapping[str, str] | None, came: Sequence[Mapping[str, str]] = ()
+) -> str:
+    """The sentence of a drift flag: the strongest feature first, then what moved with it.
+
+    ``came``: scanner groups of which the first study lies where the change may have begun.
+    """
     where = f" from the {groups.machine(scanner)}" if scanner else " on all scanners"
     name, way, certain = its.features[0]
     also = [feature(other) for other, _, _ in its.features[1:]]
@@ -47,7 +52,15 @@ def drift(sequence: str, its: Drift, scanner: Mapping[str, str] | None) -> str:
     what = f"{feature(name)} {WAYS[way]}"
     if not certain:
         what = f"several features moved a little together ({what} most of all)"
-    return f"{sequence}{where}: {what} since {day(its.since.at)}{between(its.since)}.{tail}"
+    amount = "" if its.percent is None or abs(its.percent) < 1 else f", by about {abs(its.percent):.0f} %"
+    others = "".join(
+        f" The first study from the {groups.machine(one)} came in the same days: what it brought and this cannot be"
+        " told apart." for one in came
+    )  # fmt: skip
+    return (
+        f"{sequence}{where}: {what} since {day(its.since.at)}{between(its.since)}{amount}"
+        f" ({its.studies} {'study' if its.studies == 1 else 'studies'}).{tail}{others}"
+    )
 
 
 def between(its: Began) -> str:
@@ -77,7 +90,13 @@ def arrival(sequence: str, its: Arrival) -> str:
         if groups.is_protocol(its.changed)
         else "a changed scanner"
     )
-    return f"{sequence} comes from {kind} ({where}) since {day(its.at)}: {', '.join(parts)}."
+    causes = {part if part in ("software_major", "field_t", "coil") else "protocol" for part in seen}
+    apart = (
+        " They came with one study, so what each does cannot be told apart."
+        if not new and len(causes) > 1
+        else ""
+    )
+    return f"{sequence} comes from {kind} ({where}) since {day(its.at)}: {', '.join(parts)}.{apart}"
 
 
 def resolved_by(kind: str, promotion_id: int | None, model: str, reason: str) -> str:

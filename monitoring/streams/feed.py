@@ -39,6 +39,10 @@ class Drift:
     """Name, direction and whether it moved for sure, strongest first."""
     group: str | None
     """The scanner group that moved, None where all did."""
+    studies: int
+    """Of those groups, since then."""
+    percent: float | None
+    """By how much the median of the first feature lies off its reference; None where that says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +224,33 @@ def _drift(stream: Stream, its: State, flag: detector.Flag, row: Row) -> Drift:
     names = [(first, flag.direction[first], flag.certain), *((f, flag.direction[f], True) for f in others)]
     names += [(f, flag.direction[f], False) for f in flag.also_moving]
     assert stream.began is not None
-    top = its.features.index(names[0][0])
+    top, since_then = its.features.index(first), its.seq - flag.since_row
+    group = _moved_group(its, top, since_then)
+    studies, percent = _amount(its, top, since_then, group)
+    sure = flag.certain and flag.direction[first] == ("up" if (percent or 0) > 0 else "down")
     return Drift(
-        row.seq, row.at, stream.began, flag.statistic, flag.threshold, tuple(names),
-        _moved_group(its, top, its.seq - flag.since_row),
+        row.seq, row.at, stream.began, flag.statistic, flag.threshold, tuple(names), group, studies,
+        percent if sure else None,
     )  # fmt: skip
+
+
+def _amount(its: State, feature: int, studies: int, group: str | None) -> tuple[int, float | None]:
+    """How many of the latest rows have this feature, and the change of its median in percent, group by group.
+
+    None where a value is not positive, for then a ratio says nothing. It is read from the rows that raised the flag,
+    so it is rather too large than too small.
+    """
+    values, of = its.history[-studies:, feature], its.history_groups[-studies:]
+    seen, ratios = 0, []
+    for g, (name, reference) in enumerate(zip(its.groups, its.references, strict=True)):
+        now, before = values[of == g], reference[:, feature]
+        now, before = now[~np.isnan(now)], before[~np.isnan(before)]
+        if len(now) and group in (None, name):
+            seen += len(now)
+            positive = min(now.min(), before.min()) > 0
+            ratios.append(len(now) * float(np.median(now) / np.median(before)) if positive else np.nan)
+    percent = 100 * (sum(ratios) / seen - 1) if seen else np.nan
+    return seen, None if np.isnan(percent) else float(percent)
 
 
 def _moved_group(its: State, feature: int, studies: int) -> str | None:

@@ -205,14 +205,20 @@ def drift_flag(key: Key, drift: Drift, epoch: int, binding: tuple[str, int] | No
     """A drift flag out of what the detector said."""
     of = its.groups.get(drift.group) if drift.group else None
     scanner = of.facts if of else (next(iter(its.groups.values())).facts if len(its.groups) == 1 else None)
+    came = [
+        (name, group) for name, group in its.groups.items()
+        if name != drift.group and drift.since.low_seq <= group.first_seq <= drift.since.high_seq
+    ]  # fmt: skip
     return Raised(
         "drift", epoch, "", drift.seq, drift.since.seq, drift.since.at, drift.statistic, drift.threshold,
         [
             {"name": name, "direction": way, "certain": sure, "words": sentences.feature(name)}
             for name, way, sure in drift.features
         ],
-        {"group": drift.group, "since": asdict(drift.since), **(scanner or {})}, binding[0] if binding else None,
-        sentences.drift(key.sequence, drift, scanner), flags.WOULD_CHANGE,
+        {"group": drift.group, "since": asdict(drift.since), "studies": drift.studies, "percent": drift.percent,
+         "came": [name for name, _ in came], **(scanner or {})},
+        binding[0] if binding else None, sentences.drift(key.sequence, drift, scanner, [g.facts for _, g in came]),
+        flags.WOULD_CHANGE,
     )  # fmt: skip
 
 

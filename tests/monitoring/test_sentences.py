@@ -1,0 +1,86 @@
+"""A flag says by how much and of how many studies, and when two causes cannot be told apart."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from monitoring import sentences
+from monitoring.streams import feed, follower, groups
+from monitoring.streams.feed import Arrival, Drift
+from monitoring.streams.state import Began, Row, Stream
+from monitoring.streams.streams_store import Key
+
+PRISMA = groups.facts({"vendor": "siemens", "model": "Prisma", "software_major": "E11", "protocol": "p"})
+MARCH = "2026-03-03T10:00:00+00:00"
+SKYRA = PRISMA | {"model": "Skyra"}
+
+
+def drifted(
+    factor: float, also: Mapping[int, dict[str, str]] | None = None, shift: float = 0.0
+) -> tuple[Drift, Stream]:
+    """What is said of 100 studies of five positive features, the first of which is then this factor higher."""
+    rng = np.random.default_rng(3)
+    its = feed.new(1, 3650.0, 0)
+    for n in range(1, 200):
+        values = np.exp(rng.normal(0, 0.1, 5)) - shift
+        values[0] *= factor if n > 100 else 1.0
+        facts = (also or {}).get(n, PRISMA)
+        row = Row(n, str(n), MARCH, facts, {f"f{i}": float(v) for i, v in enumerate(values)})
+        step = feed.feed(its, row)
+        its = step.stream
+        if step.drift:
+            return step.drift, its
+    raise AssertionError("it was never flagged")
+
+
+@pytest.mark.parametrize(("factor", "way"), [(1.25, "rose"), (0.8, "fell")])
+def test_a_sentence_says_by_how_much_and_of_how_many(factor: float, way: str) -> None:
+    its, _ = drifted(factor)
+    assert its.percent == pytest.approx(100 * (factor - 1), abs=8)
+    assert abs(its.studies - (its.seq - its.since.seq + 1)) == 0
+    said = sentences.drift("FLAIR", its, PRISMA)
+    assert said.startswith(
+        f"FLAIR from the siemens Prisma: f0 {way} since 3 March 2026, by about {abs(its.percent or 0):.0f} %"
+    )
+    assert f"({its.studies} studies)." in said
+
+
+def test_no_percent_is_said_of_what_may_be_negative_or_of_a_spread() -> None:
+    its, _ = drifted(3.0, shift=0.95)
+    assert its.percent is None
+    assert "about" not in sentences.drift("FLAIR", its, PRISMA)
+    assert "about" not in sentences.drift("FLAIR", replace(its, percent=0.4), PRISMA)
+
+
+def test_a_scanner_that_came_in_the_same_days_is_said_not_to_be_told_apart() -> None:
+    its, stream = drifted(1.25, also={103: SKYRA})
+    key = Key("ms-lesion", "FLAIR", "sha256:0")
+    raised = follower.drift_flag(key, its, 1, None, stream)
+    near = its.since.low_seq <= 103 <= its.since.high_seq
+    assert near == ("told apart" in raised.sentence) == bool(raised.cause["came"])
+    for low, high, apart in ((95, 110, True), (104, 110, False), (95, 102, False)):
+        at = replace(its, since=Began(101, MARCH, low, MARCH, high, MARCH))
+        raised = follower.drift_flag(key, at, 1, None, stream)
+        assert ("siemens Skyra came in the same days" in raised.sentence) == apart
+        assert raised.cause["came"] == ([groups.name(SKYRA)] if apart else [])
+
+
+@pytest.mark.parametrize(
+    ("changed", "apart"),
+    [
+        ({"software_major": ["E11", "XA30"], "te_ms": ["90", "120"]}, True),
+        ({"te_ms": ["90", "120"], "ti_ms": ["2500", "2200"]}, False),
+        ({"software_major": ["E11", "XA30"]}, False),
+        ({"model": ["Prisma", "Skyra"], "software_major": ["E11", "XA30"]}, False),
+        ({"coil": ["?", "head"], "te_ms": ["90", "120"]}, False),
+    ],
+)
+def test_two_changes_that_came_with_one_study_are_not_told_apart(
+    changed: dict[str, Any], apart: bool
+) -> None:
+    """A protocol's own settings are one change, another machine brings its own, what no header said before is none."""
+    its = Arrival(61, MARCH, "", PRISMA, changed)
+    assert ("cannot be told apart" in sentences.arrival("FLAIR", its)) == apart
