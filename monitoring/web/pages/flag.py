@@ -58,7 +58,8 @@ def one(visit: Visit) -> Page:
                   "reference": [r["value"] for r in rows if r["outcome"] == "reference" and r["value"] is not None],
                   "change": changed(rows, flag["since_seq"])},
     }  # fmt: skip
-    return Page("flag.html", "/flags", flag["sentence"], facts)
+    first, _, rest = flag["sentence"].partition(". ")
+    return Page("flag.html", "/flags", f"{first.removesuffix('.')}.", facts | {"rest": rest})
 
 
 def changed(rows: list[dict[str, Any]], since_seq: int | None) -> int | None:
