@@ -335,7 +335,8 @@ class Slow:
         own = [sum(self.sums[f, b] for b in BETS) for f in range(len(self.features))]
         first = max(range(len(own)), key=own.__getitem__)
         alone = max(range(len(own)), key=self.beyond.__getitem__)
-        if 0.38 * self.beyond[alone] / len(own) > self.statistics[-1] / 2:
+        near = log(1 + own[alone] / 5) >= 0.8 * log(1 + max(own) / 5)
+        if 0.38 * self.beyond[alone] / len(own) > self.statistics[-1] / 2 and near:
             first = alone
         moved = {first, *(f for f in range(len(own)) if self.sure[f] >= 0.9)}
         rest = sorted(
