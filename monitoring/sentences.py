@@ -46,7 +46,7 @@ def drift(
     """The sentence of a drift flag: the strongest feature first, then what moved with it.
 
     ``came``: scanner groups of which the first study lies where the change may have begun. ``like``: what the pattern
-    looks like in simulated studies; not said where a group came, for then the header does say something.
+    looks like in simulated studies.
     """
     where = f" from the {groups.machine(scanner)}" if scanner else " on all scanners"
     name, way, certain = its.features[0]
@@ -61,9 +61,7 @@ def drift(
         " told apart." for one in came
     )  # fmt: skip
     looks = (
-        f" It looks like {like.words} (in simulated studies; the header says nothing of it)."
-        if like and not came
-        else ""
+        f" It looks like {like.words} (in simulated studies; the header says nothing of it)." if like else ""
     )
     return (
         f"{sequence}{where}: {what} since {day(its.since.at)}{between(its.since)}{amount}"

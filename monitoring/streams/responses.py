@@ -3,7 +3,7 @@
     mean normal score of each feature since the change -> cosine with each simulated response -> a likeness, or nothing
 
 The table is simulated (tests/bench/responses.py), so a likeness is never a fact. It holds what a machine alone can do
-too: more or less noise, more blur, more shading. Those are never named, but a likeness must exceed them as well.
+too: more or less noise, more blur, shading, smoothing. Those are never named, but a likeness must exceed them as well.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Final
 TABLE: Final = Path(__file__).with_name("responses.json")
 LEAST: Final = 6
 """Features that the drift and the table must share."""
-BOUND, MARGIN = 0.9, 0.05
+BOUND, MARGIN = 0.9, 0.04
 WEAK = 1.0
 """Length of a response below which it says nothing: an echo time of 3 ms more or less hardly shows in T1."""
 MEANT: Final[Mapping[str, frozenset[str]]] = {
@@ -59,8 +59,9 @@ def cosines(shift: Mapping[str, float], sequence: str) -> dict[str, float]:
 def likeness(shift: Mapping[str, float], sequence: str) -> Likeness | None:
     """The setting that the shift (mean normal score by feature) looks like; None where none does, or two do.
 
-    The best must reach ``BOUND`` and exceed whatever has other words by ``MARGIN``; both were chosen on the development
-    seeds alone (11 to 16).
+    The best must reach ``BOUND`` and exceed whatever has other words by ``MARGIN``. Both were chosen on the development
+    seeds 11 to 16 alone, and the table is of the seeds 1 to 6: from .9 and .02 on no drift was named wrongly there, and
+    the margin was doubled, for a wrong name costs more than silence.
     """
     found = cosines(shift, sequence)
     said = {

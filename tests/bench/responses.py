@@ -280,6 +280,20 @@ def counted(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: dict(cell) for name, cell in found.items()}
 
 
+def tried(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, int, int]]:
+    """Bound, margin, named right, named wrongly: what bound and margin were chosen from."""
+    kept, found = (responses.BOUND, responses.MARGIN), []
+    for bound in (0.8, 0.85, 0.9, 0.93, 0.95):
+        for margin in (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15):
+            responses.BOUND, responses.MARGIN = bound, margin
+            said = Counter(
+                outcome({**row, **_named(row["shift"], row["sequence"])}) for row in rows if row["flagged"]
+            )
+            found.append((bound, margin, said["right"], said["wrong"]))
+    responses.BOUND, responses.MARGIN = kept
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="Simulated responses of the features to TE, TI and voxel size."
@@ -324,6 +338,9 @@ def judged(rows: Sequence[Mapping[str, Any]], seeds: range, seconds: float, *, d
     wrong = [row for row in flags if outcome(row) == "wrong"]
     for name, cell in counted(rows).items():
         print(f"{name:35} {cell}", flush=True)
+    if develop:
+        for line in tried(rows):
+            print("bound {:.2f}, margin {:.2f}: {} right, {} wrong".format(*line))
     n, m = len(flags), len(machine)
     goals = [
         Goal(f"simulated, {n} flags: named wrongly", len(wrong) / max(n, 1), 0.05, at_least=False),

@@ -87,7 +87,7 @@ def test_two_changes_that_came_with_one_study_are_not_told_apart(
     assert ("cannot be told apart" in sentences.arrival("FLAIR", its)) == apart
 
 
-def test_a_drift_says_what_it_looks_like_and_that_it_is_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drift_says_what_it_looks_like_and_that_it_is_simulated() -> None:
     """The table's own response is likened to its setting; not beside a group that came, nor where nothing is sure."""
     its, stream = drifted(1.25)
     assert its.shift is not None
@@ -112,3 +112,15 @@ def test_a_drift_says_what_it_looks_like_and_that_it_is_simulated(monkeypatch: p
     raised = follower.drift_flag(key, came, 1, None, other)
     assert "looks like" not in raised.sentence
     assert "likeness" not in raised.cause
+
+
+def test_where_no_feature_moved_for_sure_no_pattern_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: a shift whatever the flag says."""
+    real = feed.detector.step
+
+    def doubtful(*given: Any) -> Any:
+        its, flag = real(*given)
+        return its, replace(flag, certain=False) if flag else None
+
+    monkeypatch.setattr(feed.detector, "step", doubtful)
+    assert drifted(1.25)[0].shift is None
