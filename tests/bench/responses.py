@@ -3,7 +3,7 @@
 SIMULATED heads from label maps (RADFLEET_DATA/labelmaps) at 4 mm. Brightness comes from signal equations and tissue
 constants at 3 T; what varies from scanner to scanner and from study to study is that of tests/bench/pixels.py. The
 table is made of seeds 1 to 6 and the heads 1 to 6; bound and margin are chosen on seeds 11 to 16 and the same heads;
-seeds from 101 on, the heads 7 to 12 and other sizes of change judge.
+seeds from 101 on, the heads 7 to 12 and other sizes of change judge, and seeds from 201 on with another protocol.
 
 T1: MPRAGE, the steady state of inversion, delay, 100 pulses of 9 degrees every 7.1 ms, recovery (Deichmann et al.,
 NeuroImage 2000), TR 2300 ms. FLAIR: PD |1 - 2 exp(-TI/T1) + exp(-TR/T1)| exp(-TE/T2), TR 9000 ms (Bernstein et al.,
@@ -11,7 +11,7 @@ Handbook of MRI Pulse Sequences, 2004). Tissue: Wansapura et al., JMRI 1999 (whi
 MRM 2005 (muscle), de Bazelaire et al., Radiology 2004 (fat), Rooney et al., MRM 2007 (CSF); rounded, and the
 proton densities are round numbers. Noise of a voxel goes with 1 / (volume sqrt(phase encodes)).
 
-Run: python -m tests.bench.responses [--write] [--develop] [--again] [--seeds N]
+Run: python -m tests.bench.responses [--write] [--develop] [--elsewhere] [--again] [--seeds N]
 """
 
 import argparse
@@ -47,6 +47,11 @@ SETTINGS: Mapping[str, Mapping[str, float]] = {
     "T1": {"te": 3.0, "ti": 900.0, "tr": 2300.0},
     "FLAIR": {"te": 90.0, "ti": 2500.0, "tr": 9000.0},
 }
+ELSEWHERE: Mapping[str, Mapping[str, float]] = {
+    "T1": {"te": 2.3, "ti": 1100.0, "tr": 2500.0},
+    "FLAIR": {"te": 120.0, "ti": 2350.0, "tr": 8000.0},
+}
+"""Another clinic's protocol: the table knows that of SETTINGS alone."""
 WHITE, GREY, DEEP, FLUID = (
     (832, 79.6, 46, 0.70),
     (1331, 105, 47, 0.82),
@@ -79,6 +84,7 @@ class Its:
     noise: float
     blur: float
     shading: float
+    settings: Mapping[str, float]
     smoothing: float = 0.0
     """Of the drawn image with its noise, as a filter of the reconstruction does, in voxels."""
     changes: Mapping[str, float] = field(default_factory=dict)
@@ -103,7 +109,7 @@ def signal(sequence: str, tissue: np.ndarray, te: float, ti: float, tr: float) -
     return np.asarray(density * np.sin(FLIP) * np.abs(centre) * np.exp(-te / t2_star))
 
 
-def scanner(rng: np.random.Generator, sequence: str) -> Its:
+def scanner(rng: np.random.Generator, sequence: str, settings: Mapping[str, float] | None = None) -> Its:
     """A scanner; what the clusters outside the brain are made of is drawn, for nobody labelled them."""
     rows = [DEEP] * len(lm.GROUPS)
     for group in (lm.WHITE, lm.CEREBELLAR_WHITE, lm.STEM):
@@ -118,9 +124,16 @@ def scanner(rng: np.random.Generator, sequence: str) -> Its:
     tissue[lm.FIRST_OUTSIDE :] = share * np.array(FAT) + (1 - share) * np.array(MUSCLE)
     tissue[lm.FIRST_OUTSIDE :, 3] *= rng.uniform(0.2, 0.9, len(share))
     tissue[1:, :3] *= rng.normal(1, 0.02, (len(tissue) - 1, 3))
-    gain = 0.8 / signal(sequence, tissue, **SETTINGS[sequence])[lm.WHITE]
+    settings = settings or SETTINGS[sequence]
+    gain = 0.8 / signal(sequence, tissue, **settings)[lm.WHITE]
     return Its(
-        sequence, tissue, gain, rng.uniform(0.025, 0.035), rng.uniform(0.35, 0.5), rng.uniform(0.1, 0.2)
+        sequence,
+        tissue,
+        gain,
+        rng.uniform(0.025, 0.035),
+        rng.uniform(0.35, 0.5),
+        rng.uniform(0.1, 0.2),
+        settings,
     )
 
 
@@ -155,7 +168,7 @@ def study(rng: np.random.Generator, its: Its, data: Path, people: Sequence[int])
     wider = its.changes.get("voxel", 1.0)
     edge = pixels.VOXEL * wider
     group, brain = head(data, int(rng.choice(people)), round(edge, 3))
-    at = {name: value * its.changes.get(name, 1.0) for name, value in SETTINGS[its.sequence].items()}
+    at = {name: value * its.changes.get(name, 1.0) for name, value in its.settings.items()}
     means = its.gain * signal(its.sequence, its.tissue, **at) * (1 + rng.normal(0, 0.02, len(its.tissue)))
     image = ndimage.gaussian_filter(means[group], its.blur * float(np.exp(rng.normal(0, 0.05))))
     slope = rng.normal(0, 1, 3)
@@ -226,17 +239,19 @@ def committed(full: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def watched(data: Path, sequence: str, seed: int, which: str) -> list[dict[str, Any]]:
+def watched(
+    data: Path, sequence: str, seed: int, which: str, settings: Mapping[str, float]
+) -> list[dict[str, Any]]:
     """One scanner, and every change from the same calm past on: each followed until its flag."""
     rng = np.random.default_rng([seed, 6, len(sequence)])
-    its, people = scanner(rng, sequence), JUDGED_ON if which == "judged" else MADE_OF
+    its, people = scanner(rng, sequence, settings), JUDGED_ON if which == "judged" else MADE_OF
     facts, calm = groups.facts(pixels.scanner(rng, seed % 4).profile), feed.new(1, pixels.H, 0)
     for n in range(1, feed.LEAST + CALM + 1):
         calm = feed.feed(calm, Row(n, f"{seed}-{n}", pixels.AT, facts, study(rng, its, data, people))).stream
     found = []
     # Neither is in the table: another machine with the same protocol, and other patients.
     others = [
-        ("another scanner", 1.0, scanner(rng, sequence), people),
+        ("another scanner", 1.0, scanner(rng, sequence, settings), people),
         ("other people", 1.0, its, people[:2]),
     ]
     for words, size, after, who in [*((*variant, people) for variant in variants(its, which)), *others]:
@@ -305,40 +320,53 @@ def main() -> int:
     parser.add_argument(
         "--again", action="store_true", help="name the drifts of the last run again, draw nothing"
     )
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument(
+        "--elsewhere", action="store_true", help="judge on another protocol, from seed 201 on"
+    )
+    parser.add_argument("--seeds", type=int, default=10)
     asked, began, data = parser.parse_args(), time.monotonic(), lm.data_root(None)
     if asked.write:
         full = table(data)
         BUILD.mkdir(exist_ok=True)
-        (BUILD / "responses-table.json").write_text(json.dumps(full, indent=1) + "\n")
+        (BUILD / "responses-table.json").write_text(
+            json.dumps(
+                {
+                    "simulated": True,
+                    "seeds": list(TABLE_SEEDS),
+                    "studies": [UNCHANGED, CHANGED],
+                    "table": full,
+                },
+                indent=1,
+            )
+            + "\n"
+        )
         responses.TABLE.write_text(
             json.dumps(committed(full), separators=(",", ":")).replace("},", "},\n") + "\n"
         )
         return 0
-    which = "table" if asked.develop else "judged"
-    seeds = BOUND_SEEDS if asked.develop else range(101, 101 + asked.seeds)
+    name = "responses" + ("-develop" if asked.develop else "-elsewhere" if asked.elsewhere else "")
     if asked.again:
-        last = json.loads(
-            (BUILD / f"{'responses-develop' if asked.develop else 'responses'}.json").read_text()
-        )
+        last = json.loads((BUILD / f"{name}.json").read_text())
         rows = [{**row, **_named(row["shift"], row["sequence"])} for row in last["rows"]]
-        return judged(
-            rows, range(last["seeds"][0], last["seeds"][-1] + 1), last["seconds"], develop=asked.develop
-        )
-    rows = [row for seed in seeds for sequence in SETTINGS for row in watched(data, sequence, seed, which)]
-    return judged(rows, seeds, time.monotonic() - began, develop=asked.develop)
+        return judged(name, rows, last["seeds"], last["seconds"])
+    which, first = ("table", BOUND_SEEDS[0]) if asked.develop else ("judged", 201 if asked.elsewhere else 101)
+    seeds = range(first, first + (len(BOUND_SEEDS) if asked.develop else asked.seeds))
+    protocols = ELSEWHERE if asked.elsewhere else SETTINGS
+    rows = [row for seed in seeds for sequence, its in protocols.items()
+            for row in watched(data, sequence, seed, which, its)]  # fmt: skip
+    return judged(name, rows, list(seeds), time.monotonic() - began)
 
 
-def judged(rows: Sequence[Mapping[str, Any]], seeds: range, seconds: float, *, develop: bool) -> int:
+def judged(name: str, rows: Sequence[Mapping[str, Any]], seeds: Sequence[int], seconds: float) -> int:
     """Record figures and goals. Naming right has a low goal: silence is meant to be frequent."""
     flags = [row for row in rows if row["flagged"]]
     settings = {*UP.values(), *DOWN.values()}
     protocol = [row for row in flags if row["change"] in settings]
     machine = [row for row in flags if row["change"] not in settings]
     wrong = [row for row in flags if outcome(row) == "wrong"]
-    for name, cell in counted(rows).items():
-        print(f"{name:35} {cell}", flush=True)
-    if develop:
+    for change, cell in counted(rows).items():
+        print(f"{change:35} {cell}", flush=True)
+    if name.endswith("develop"):
         for line in tried(rows):
             print("bound {:.2f}, margin {:.2f}: {} right, {} wrong".format(*line))
     n, m = len(flags), len(machine)
@@ -349,8 +377,13 @@ def judged(rows: Sequence[Mapping[str, Any]], seeds: range, seconds: float, *, d
         Goal(f"simulated, {len(protocol)} flags of protocol changes: named right",
              sum(outcome(row) == "right" for row in protocol) / max(len(protocol), 1), 0.3),
     ]  # fmt: skip
-    return record("responses-develop" if develop else "responses", goals, seeds=list(seeds), changes=counted(rows),
-                  rows=list(rows), seconds=round(seconds, 1))  # fmt: skip
+    by_seed = [_share([row for row in protocol if row["seed"] == seed], "right") for seed in seeds]
+    return record(name, goals, seeds=list(seeds), changes=counted(rows), right_by_seed=by_seed, rows=list(rows),
+                  seconds=round(seconds, 1))  # fmt: skip
+
+
+def _share(rows: Sequence[Mapping[str, Any]], word: str) -> float:
+    return sum(outcome(row) == word for row in rows) / max(len(rows), 1)
 
 
 if __name__ == "__main__":
