@@ -17,7 +17,7 @@ on = $(filter-out 0 no false,$(1))
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=67108864
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check bench-study bench-intake bench-models bench-cure bench-harm bench-monitoring bench-web bench-counts \
+.PHONY: help setup demo test lint check bench-study bench-intake bench-models bench-cure bench-harm bench-monitoring bench-web bench-counts bench-responses \
         bench-promotion conformance chaos \
         isolation train-brain train-lesion pack clean
 
@@ -66,6 +66,9 @@ bench-web: $(STAMP) ## Pages and /metrics with a made-up fleet of 1,000 clinics,
 
 bench-counts: $(STAMP) ## Simulated: volume on seasons that chose nothing, and the budget spent together (QUICK=1)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.counts $(if $(call on,$(QUICK)),--quick)
+
+bench-responses: $(STAMP) ## Simulated: a silent change of TE, TI or voxel size named by its pattern (needs RADFLEET_DATA)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.responses
 
 bench-cure: $(STAMP) ## One MS patient held out: Dice before a shift, after it, after T1, after T2 (needs RADFLEET_DATA)
 	$(BIN)/python -m tests.bench.cure

@@ -6,6 +6,7 @@ from typing import Final
 
 from monitoring.streams import groups, missing
 from monitoring.streams.feed import Arrival, Drift
+from monitoring.streams.responses import Likeness
 from monitoring.streams.state import Began
 
 FEATURES: Final[Mapping[str, str]] = {
@@ -39,11 +40,13 @@ def lacking(fields: Sequence[tuple[str, object]], at: str) -> str:
 
 
 def drift(
-    sequence: str, its: Drift, scanner: Mapping[str, str] | None, came: Sequence[Mapping[str, str]] = ()
-) -> str:
+    sequence: str, its: Drift, scanner: Mapping[str, str] | None, came: Sequence[Mapping[str, str]] = (),
+    like: Likeness | None = None,
+) -> str:  # fmt: skip
     """The sentence of a drift flag: the strongest feature first, then what moved with it.
 
-    ``came``: scanner groups of which the first study lies where the change may have begun.
+    ``came``: scanner groups of which the first study lies where the change may have begun. ``like``: what the pattern
+    looks like in simulated studies.
     """
     where = f" from the {groups.machine(scanner)}" if scanner else " on all scanners"
     name, way, certain = its.features[0]
@@ -57,9 +60,12 @@ def drift(
         f" The first study from the {groups.machine(one)} came in the same days: what it brought and this cannot be"
         " told apart." for one in came
     )  # fmt: skip
+    looks = (
+        f" It looks like {like.words} (in simulated studies; the header says nothing of it)." if like else ""
+    )
     return (
         f"{sequence}{where}: {what} since {day(its.since.at)}{between(its.since)}{amount}"
-        f" ({its.studies} {'study' if its.studies == 1 else 'studies'}).{tail}{others}"
+        f" ({its.studies} {'study' if its.studies == 1 else 'studies'}).{tail}{others}{looks}"
     )
 
 

@@ -43,6 +43,8 @@ class Drift:
     """Of those groups, since then."""
     percent: float | None
     """By how much the median of the first feature lies off its reference; None where that says nothing."""
+    shift: Mapping[str, float] | None = None
+    """Mean normal score of each watched feature since then; None where no feature moved for sure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +232,21 @@ def _drift(stream: Stream, its: State, flag: detector.Flag, row: Row) -> Drift:
     sure = flag.certain and flag.direction[first] == ("up" if (percent or 0) > 0 else "down")
     return Drift(
         row.seq, row.at, stream.began, flag.statistic, flag.threshold, tuple(names), group, studies,
-        percent if sure else None,
+        percent if sure else None, _shift(its, since_then, group) if flag.certain else None,
     )  # fmt: skip
+
+
+def _shift(its: State, studies: int, group: str | None) -> dict[str, float]:
+    """The mean score of each feature over the latest rows, of one group or of all; scores are centred on the reference.
+
+    A feature without a score in those rows is left out.
+    """
+    rows = detector.scores(its)[-studies:]
+    if group is not None:
+        rows = rows[its.history_groups[-studies:] == its.groups.index(group)]
+    known = ~np.isnan(rows)
+    return {f: float(rows[there, n].mean()) for n, (f, there) in enumerate(zip(its.features, known.T, strict=True))
+            if there.any()}  # fmt: skip
 
 
 def _amount(its: State, feature: int, studies: int, group: str | None) -> tuple[int, float | None]:

@@ -15,7 +15,7 @@ from monitoring.errors import StateDamaged
 from monitoring.flags_store import Raised
 from monitoring.judge import audits, evidence_store
 from monitoring.judge.judging import judged
-from monitoring.streams import epochs, feed, groups, streams_store
+from monitoring.streams import epochs, feed, groups, responses, streams_store
 from monitoring.streams.feed import Arrival, Drift, Step
 from monitoring.streams.parts import Place, places
 from monitoring.streams.state import Row, Stream
@@ -209,6 +209,9 @@ def drift_flag(key: Key, drift: Drift, epoch: int, binding: tuple[str, int] | No
         (name, group) for name, group in its.groups.items()
         if name != drift.group and drift.since.low_seq <= group.first_seq <= drift.since.high_seq
     ]  # fmt: skip
+    # Where a group came in the same days its header says what changed: a likeness would only guess beside it.
+    like = responses.likeness(drift.shift, key.sequence) if drift.shift and not came else None
+    likeness = {"likeness": {**asdict(like), "simulated": True}} if like else {}
     return Raised(
         "drift", epoch, "", drift.seq, drift.since.seq, drift.since.at, drift.statistic, drift.threshold,
         [
@@ -216,8 +219,9 @@ def drift_flag(key: Key, drift: Drift, epoch: int, binding: tuple[str, int] | No
             for name, way, sure in drift.features
         ],
         {"group": drift.group, "since": asdict(drift.since), "studies": drift.studies, "percent": drift.percent,
-         "came": [name for name, _ in came], **(scanner or {})},
-        binding[0] if binding else None, sentences.drift(key.sequence, drift, scanner, [g.facts for _, g in came]),
+         "came": [name for name, _ in came], **likeness, **(scanner or {})},
+        binding[0] if binding else None,
+        sentences.drift(key.sequence, drift, scanner, [g.facts for _, g in came], like),
         flags.WOULD_CHANGE,
     )  # fmt: skip
 

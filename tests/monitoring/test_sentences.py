@@ -1,5 +1,6 @@
 """A flag says by how much and of how many studies, and when two causes cannot be told apart."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from monitoring import sentences
-from monitoring.streams import feed, follower, groups
+from monitoring.streams import feed, follower, groups, responses
 from monitoring.streams.feed import Arrival, Drift
 from monitoring.streams.state import Began, Row, Stream
 from monitoring.streams.streams_store import Key
@@ -84,3 +85,42 @@ def test_two_changes_that_came_with_one_study_are_not_told_apart(
     """A protocol's own settings are one change, another machine brings its own, what no header said before is none."""
     its = Arrival(61, MARCH, "", PRISMA, changed)
     assert ("cannot be told apart" in sentences.arrival("FLAIR", its)) == apart
+
+
+def test_a_drift_says_what_it_looks_like_and_that_it_is_simulated() -> None:
+    """The table's own response is likened to its setting; not beside a group that came, nor where nothing is sure."""
+    its, stream = drifted(1.25)
+    assert its.shift is not None
+    assert set(its.shift) == {f"f{n}" for n in range(5)}
+    assert its.shift["f0"] > 1 > max(abs(its.shift[f"f{n}"]) for n in range(1, 5))
+    key, words = Key("ms-lesion", "FLAIR", "sha256:0"), "a longer echo time"
+    sizes = responses.table()["FLAIR"][words]
+    seen = replace(its, shift=list(sizes.values())[-1])
+    raised = follower.drift_flag(key, seen, 1, None, stream)
+    assert raised.sentence.endswith(
+        f" It looks like {words} (in simulated studies; the header says nothing of it)."
+    )
+    assert raised.cause["likeness"]["words"] == words
+    assert raised.cause["likeness"]["simulated"] is True
+    json.dumps(raised.cause)
+    for silent in (its, replace(seen, shift=None)):
+        raised = follower.drift_flag(key, silent, 1, None, stream)
+        assert "looks like" not in raised.sentence
+        assert "likeness" not in raised.cause
+    moved, other = drifted(1.25, also={103: SKYRA})
+    came = replace(moved, since=Began(101, MARCH, 95, MARCH, 110, MARCH), shift=seen.shift)
+    raised = follower.drift_flag(key, came, 1, None, other)
+    assert "looks like" not in raised.sentence
+    assert "likeness" not in raised.cause
+
+
+def test_where_no_feature_moved_for_sure_no_pattern_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: a shift whatever the flag says."""
+    real = feed.detector.step
+
+    def doubtful(*given: Any) -> Any:
+        its, flag = real(*given)
+        return its, replace(flag, certain=False) if flag else None
+
+    monkeypatch.setattr(feed.detector, "step", doubtful)
+    assert drifted(1.25)[0].shift is None
