@@ -19,13 +19,11 @@ LEAST: Final = 6
 BOUND, MARGIN = 0.9, 0.04
 WEAK = 1.0
 """Length of a response below which it says nothing: an echo time of 3 ms more or less hardly shows in T1."""
-MEANT: Final[Mapping[str, frozenset[str]]] = {
-    words: frozenset({words}) for words in (
-        "a longer echo time", "a shorter echo time", "a longer inversion time", "a shorter inversion time",
-        "larger voxels", "smaller voxels",
-    )
-}  # fmt: skip
-"""What can be said -> the responses that it stands for."""
+NAMED: Final = (
+    "a longer echo time", "a shorter echo time", "a longer inversion time", "a shorter inversion time",
+    "larger voxels", "smaller voxels",
+)  # fmt: skip
+"""What can be said; the table holds more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +34,14 @@ class Likeness:
     cosine: float
 
 
+Table = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
+
+
 @cache
-def table() -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]:
+def table() -> Table:
     """Sequence -> words -> size of the change -> feature -> mean normal score, all simulated."""
-    return json.loads(TABLE.read_text()) if TABLE.exists() else {}
+    found: Table = json.loads(TABLE.read_text())
+    return found
 
 
 def cosines(shift: Mapping[str, float], sequence: str) -> dict[str, float]:
@@ -64,9 +66,8 @@ def likeness(shift: Mapping[str, float], sequence: str) -> Likeness | None:
     the margin was doubled, for a wrong name costs more than silence.
     """
     found = cosines(shift, sequence)
-    said = {
-        words: max((found[m] for m in meant if m in found), default=-1.0) for words, meant in MEANT.items()
-    }
-    best = max(said, key=said.__getitem__)
-    rest = max((c for words, c in found.items() if words not in MEANT[best]), default=-1.0)
-    return Likeness(best, said[best]) if said[best] >= BOUND and said[best] - rest >= MARGIN else None
+    best = max((words for words in NAMED if words in found), key=found.__getitem__, default=None)
+    if best is None:
+        return None
+    rest = max((cosine for words, cosine in found.items() if words != best), default=-1.0)
+    return Likeness(best, found[best]) if found[best] >= BOUND and found[best] - rest >= MARGIN else None

@@ -281,7 +281,7 @@ def outcome(row: Mapping[str, Any]) -> str:
     """Of a flagged change: right, wrong or silent. Nothing that the machine did is ever right."""
     if row["named"] is None:
         return "silent"
-    return "right" if row["change"] in responses.MEANT[row["named"]] else "wrong"
+    return "right" if row["change"] == row["named"] else "wrong"
 
 
 def counted(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
