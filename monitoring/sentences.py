@@ -52,10 +52,10 @@ def drift(
     name, way, certain = its.features[0]
     also = [feature(other) for other, _, _ in its.features[1:]]
     tail = f" Also moving: {', '.join(also[:4])}." if also else ""
-    what = f"{feature(name)} {WAYS[way]}"
+    amount = "" if its.percent is None or abs(its.percent) < 1 else f" by about {abs(its.percent):.0f} %"
+    what = f"{feature(name)} {WAYS[way]}{amount}"
     if not certain:
         what = f"several features moved a little together ({what} most of all)"
-    amount = "" if its.percent is None or abs(its.percent) < 1 else f", by about {abs(its.percent):.0f} %"
     others = "".join(
         f" The first study from the {groups.machine(one)} came in the same days: what it brought and this cannot be"
         " told apart." for one in came
@@ -63,16 +63,20 @@ def drift(
     looks = (
         f" It looks like {like.words} (in simulated studies; the header says nothing of it)." if like else ""
     )
-    return (
-        f"{sequence}{where}: {what} since {day(its.since.at)}{between(its.since)}{amount}"
-        f" ({its.studies} {'study' if its.studies == 1 else 'studies'}).{tail}{others}{looks}"
-    )
+    studies = f"{its.studies} {'study' if its.studies == 1 else 'studies'}"
+    known = "; ".join(part for part in (between(its.since), studies) if part)
+    return f"{sequence}{where}: {what} since {day(its.since.at)} ({known}).{tail}{others}{looks}"
 
 
 def between(its: Began) -> str:
-    """The range of a beginning in days, where it is more than one day."""
-    low, high = day(its.low_at), day(its.high_at)
-    return f" ({low} to {high}, with 90 %)" if low != high else ""
+    """The range of a beginning in days, where it is more than one day; the year is said where it is another one."""
+    low, high, at = (datetime.fromisoformat(when) for when in (its.low_at, its.high_at, its.at))
+    if low.date() == high.date():
+        return ""
+    if low.year != at.year or high.year != at.year:
+        return f"{day(its.low_at)} to {day(its.high_at)}, with 90 %"
+    first = f"{low.day}" if low.month == high.month else f"{low.day} {low:%B}"
+    return f"{first} to {high.day} {high:%B}, with 90 %"
 
 
 def arrival(sequence: str, its: Arrival) -> str:

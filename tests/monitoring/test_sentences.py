@@ -44,7 +44,7 @@ def test_a_sentence_says_by_how_much_and_of_how_many(factor: float, way: str) ->
     assert abs(its.studies - (its.seq - its.since.seq + 1)) == 0
     said = sentences.drift("FLAIR", its, PRISMA)
     assert said.startswith(
-        f"FLAIR from the siemens Prisma: f0 {way} since 3 March 2026, by about {abs(its.percent or 0):.0f} %"
+        f"FLAIR from the siemens Prisma: f0 {way} by about {abs(its.percent or 0):.0f} % since 3 March 2026"
     )
     assert f"({its.studies} studies)." in said
 
@@ -67,6 +67,19 @@ def test_a_scanner_that_came_in_the_same_days_is_said_not_to_be_told_apart() -> 
         raised = follower.drift_flag(key, at, 1, None, stream)
         assert ("siemens Skyra came in the same days" in raised.sentence) == apart
         assert raised.cause["came"] == ([groups.name(SKYRA)] if apart else [])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        ("2026-03-01", "2026-03-05", "1 to 5 March, with 90 %"),
+        ("2026-02-27", "2026-03-05", "27 February to 5 March, with 90 %"),
+        ("2025-12-30", "2026-03-05", "30 December 2025 to 5 March 2026, with 90 %"),
+        ("2026-03-03", "2026-03-03", ""),
+    ],
+)
+def test_a_range_is_said_as_short_as_it_can_be(low: str, high: str, said: str) -> None:
+    assert sentences.between(Began(1, MARCH, 1, f"{low}T01:00:00+00:00", 2, f"{high}T02:00:00+00:00")) == said
 
 
 @pytest.mark.parametrize(
