@@ -13,6 +13,7 @@ from registry.verbs import ROWS, As, AsJson, Limit, Reason, database, short, tel
 
 if TYPE_CHECKING:
     from registry.core.db import Database
+    from registry.core.errors import RadfleetError
     from serving.reviews.reviews_store import Review
 
 review = typer.Typer(help="What experts say of answers: accept, edit or reject.", no_args_is_help=True)
@@ -136,8 +137,7 @@ def review_import(
     bad = [line for line in lines if line.error]
     rows = [
         {"line": line.number, "study": line.study, "review": line.review.id if line.review else None,
-         "dice": line.review.dice if line.review else None, "code": line.error.code if line.error else None,
-         "what": line.error.what if line.error else None, "cure": line.error.cure_text if line.error else None}
+         "dice": line.review.dice if line.review else None, **_error(line.error)}
         for line in (lines if as_json else bad)
     ]  # fmt: skip
     show(rows, as_json=as_json, empty="no line was refused")
@@ -171,8 +171,7 @@ def review_narrative(
     bad = [line for line in lines if line.error]
     rows = [
         {"line": line.number, "study": line.study, "says": line.says, "recorded": line.recorded,
-         "code": line.error.code if line.error else None, "what": line.error.what if line.error else None,
-         "cure": line.error.cure_text if line.error else None}
+         **_error(line.error)}
         for line in (lines if as_json else bad)
     ]  # fmt: skip
     show(rows, as_json=as_json, empty="no line was refused")
@@ -255,3 +254,11 @@ def _line(it: "Review") -> str:
     dice = "no mask" if it.dice is None else f"Dice {it.dice:.3f}"
     said = "hidden: to be read blind" if it.hidden else f"{it.decision}, {dice}"
     return f"review {it.id} ({said}{', blinded' if it.blinded else ''}, {it.clinic} {it.task})"
+
+
+def _error(error: "RadfleetError | None") -> dict[str, Any]:
+    """Why a line of a table was refused; the same columns where it was not."""
+    return {
+        "code": error.code if error else None, "what": error.what if error else None,
+        "cure": error.cure_text if error else None,
+    }  # fmt: skip

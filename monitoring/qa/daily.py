@@ -26,18 +26,18 @@ class Figures:
             due = peers_store.due(conn, AT_ONCE)
         for clinic_id, slug in due:
             with self._db.monitor(write=True) as conn:
-                peers_store.keep(conn, clinic_id, of_clinic(conn, slug))
+                figures = [figure for cut in cuts(conn, slug) for figure in peers.figures(cut)]
+                peers_store.keep(conn, clinic_id, figures)
         if len(due) < AT_ONCE:
             self._next = time.monotonic() + LOOK_S
         return len(due)
 
 
-def of_clinic(conn: Conn, slug: str) -> list[peers.Figure]:
-    """A clinic's figures of the last 90 days."""
+def cuts(conn: Conn, slug: str) -> list[metrics.Metrics]:
+    """A clinic's QA metrics of the last 90 days by version."""
     now, window = qa_store.now(conn), timedelta(days=DAYS)
     outcomes, reviews = (
         qa_store.outcomes(conn, slug, now - window),
         qa_store.reviews(conn, slug, now - window),
     )
-    cuts = metrics.metrics(outcomes, reviews, metrics.By.VERSION, now, window, {})
-    return [figure for cut in cuts for figure in peers.figures(cut)]
+    return metrics.metrics(outcomes, reviews, metrics.By.VERSION, now, window, {})

@@ -9,8 +9,8 @@ from monitoring.evidence import freeze, reports_store
 from monitoring.qa import (
     concordance,
     concordance_store,
+    daily,
     estimated_store,
-    metrics,
     peers,
     peers_store,
     qa_store,
@@ -24,7 +24,7 @@ from registry import clinics, holds_store
 from registry.core.db import Conn
 from registry.onboarding import readiness
 
-DAYS, REPORTS = 90, 6
+DAYS, REPORTS = daily.DAYS, 6
 _HEADING = {
     "fine_tune": "{}: give it a fine-tuned version.",
     "recalibrate": "{}: recalibrate the version that answers it.",
@@ -93,13 +93,7 @@ def show(visit: Visit) -> Page:
 
 def _quality(conn: Conn, slug: str) -> list[dict[str, Any]]:
     """QA metrics of the last 90 days by version, and where they stand among clinics with the same one."""
-    now, window = qa_store.now(conn), timedelta(days=DAYS)
-    outcomes, reviews = (
-        qa_store.outcomes(conn, slug, now - window),
-        qa_store.reviews(conn, slug, now - window),
-    )
-    last, stand = qa_store.last_studies(conn, slug), peers.standings(peers_store.beside(conn, slug))
-    cuts = metrics.metrics(outcomes, reviews, metrics.By.VERSION, now, window, last)
+    cuts, stand = daily.cuts(conn, slug), peers.standings(peers_store.beside(conn, slug))
     places = [stand.get((slug, cut.task or "", cut.model or ""), {}) for cut in cuts]
     return [
         asdict(cut) | {"peers": {name: asdict(one) for name, one in its.items()}}
