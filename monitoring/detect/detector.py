@@ -1,6 +1,7 @@
 """Detector R: ranks each study in the reference of its own scanner group, bets, sums, and flags at most once.
 
-    rank -> normal score -> AR(1) residual -> evidence of each feature, of each beyond the others, of all together
+    rank -> normal score -> AR(1) residual -> evidence of each feature, of each beyond the others, of all together,
+            of outlying rows
          -> S = their weighted mean -> flag at S >= h
 
 h = studies a year / flags a year that are allowed. What that brings is measured (README): rows that depend on each
@@ -14,18 +15,18 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.detect import bets, history, ranks, shape, windows
+from monitoring.detect import bets, history, outlying, ranks, shape, windows
 from monitoring.detect.history import Ranked
 from monitoring.detect.ranks import Floats
 from monitoring.detect.shape import Shape
 from monitoring.detect.since import Since, since, whitened
-from monitoring.detect.state import NO_FLAG, WEIGHTS, State
+from monitoring.detect.state import NO_FLAG, WEIGHTS, State, mean
 
 LEAST = 50
 """Rows that a group's reference needs before its rows are ranked, and values that a feature needs in it."""
 MOST = 400
 """Rows at which a reference stops growing."""
-LAG = 80
+LAG = 100
 """Ranked rows that must have followed before a row may join its reference."""
 HISTORY = 400
 """Latest rows in which the beginning of a change is looked for: what drifts more slowly has no date."""
@@ -37,8 +38,6 @@ DAYS_A_YEAR = 365
 SURE, LIKELY = 0.9, 0.5
 BEYOND = 3.0
 """What a feature says beyond the others counts up to here: where two say the same, what is left has long tails."""
-NEAR = 0.8
-"""Of the log of the most evidence; chosen on seed 6 of the grid and seeds 21 to 60 in pixels."""
 _WIDER = bets.DIRECTIONS.index("wider")
 
 
@@ -61,6 +60,22 @@ class Flag:
     """The next feature, where it is more likely than not to have moved."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Log evidence at each of K places of a possible change: its sums over them are most of what S is the mean of."""
+
+    latest: NDArray[np.bool_]
+    """Which features of the last row are known, [F]."""
+    own: Floats
+    """Of each feature and fixed shift, [K, F, 4]."""
+    beyond: Floats
+    """Of what each says beyond the others, [K, F, 4]."""
+    together: Floats
+    """Of all features as one, [K]."""
+    outlying: Floats
+    """Of more outlying rows, [K]."""
+
+
 def threshold(studies_a_day: float, flags_a_year: float) -> float:
     """h, in studies: a year's studies for each false flag that the budget allows in a year."""
     return studies_a_day * DAYS_A_YEAR / flags_a_year
@@ -79,7 +94,7 @@ def begin(
     nothing, nowhere = np.empty((0, width)), np.empty(0, dtype=np.int64)
     return State(
         features=tuple(features), groups=names, epoch=epoch, threshold=h, seq=n, flagged=NO_FLAG,
-        phi=phi, z=z, m=np.zeros((width, len(bets.DIRECTIONS))), beyond=np.zeros(width), together=0.0,
+        phi=phi, z=z, m=np.zeros((width, len(bets.DIRECTIONS))), beyond=np.zeros(width), together=0.0, outlying=0.0,
         before=z, history=nothing, history_groups=nowhere,
         left=0, waiting=nothing, waiting_groups=nowhere, waiting_rows=nowhere,
         references=taken, joined=tuple(np.full(len(rows), NEVER) for rows in taken), ranked=None, shape=None,
@@ -91,7 +106,7 @@ def restarted(state: State, epoch: int, h: float) -> State:
     before = ranks.last_known(np.vstack([state.before, scores(state)]))
     return replace(
         state, epoch=epoch, threshold=h, flagged=NO_FLAG, m=np.zeros_like(state.m),
-        beyond=np.zeros_like(state.beyond), together=0.0, before=before,
+        beyond=np.zeros_like(state.beyond), together=0.0, outlying=0.0, before=before,
         history=state.history[:0], history_groups=state.history_groups[:0], ranked=None,
     )  # fmt: skip
 
@@ -149,20 +164,31 @@ def _bet(state: State, study: str, group: int, row: Floats) -> State:
 
 
 def _compared(state: State) -> State:
-    """The latest rows against those before them: each feature, each beyond the others, all of them together."""
+    """The latest rows against those before them, where the last of them is ranked."""
     its = state.shape
     if its is None or its.rows != shape.rows(state.references):
         its = _shape(state)
+    found = _places(state, its)
+    if found is None:
+        return state
+    m = state.m.copy()
+    m[found.latest, :_WIDER] = windows.summed(found.own)[found.latest]
+    return replace(
+        state, shape=its, m=m, beyond=windows.summed(found.beyond).mean(axis=1),
+        together=float(windows.summed(found.together)), outlying=float(windows.summed(found.outlying)),
+    )  # fmt: skip
+
+
+def _places(state: State, its: Shape) -> Places | None:
+    """What the latest rows say against those before them; None where nothing of the last one is ranked."""
     w, known, n = _against(state, its)
     if not known[-1].any():
-        return state
-    groups, complete = state.history_groups, bool(known.all())
-    if not complete:
-        there = known.any(axis=1)
-        w, known, groups = w[there], known[there], groups[there]
+        return None
+    latest, there, complete = known[-1], known.any(axis=1), bool(known.all())
+    w, known, groups = w[there], known[there], state.history_groups[there]
     rows = np.broadcast_to(n.max(axis=1)[:, None], n.shape)
     wander = windows.WANDER**2 * (1 - state.phi) / (1 + state.phi)
-    y = shape.whole(its, w[:, its.order])
+    y, far = shape.whole(its, w[:, its.order])
     places = windows.windows(y, groups, len(n), HISTORY)
     x, mean_wander = np.hstack([w, _beyond(w, its), y]), np.full_like(wander, fsum(wander) / len(wander))
     every = None if complete else np.hstack([known, np.ones((len(w), 2 * w.shape[1]), dtype=np.bool_)])
@@ -171,11 +197,10 @@ def _compared(state: State) -> State:
         np.hstack([n, rows, rows]), np.hstack([wander, wander, mean_wander]),
     )  # fmt: skip
     whole = slice(2 * w.shape[1], None)
-    own, beyond = np.split(windows.location(places, shift[:, : whole.start], worth[:, : whole.start]), 2)
-    m = state.m.copy()
-    m[known[-1], :_WIDER] = own[known[-1]]
-    together = windows.together(places, shift[:, whole], worth[:, whole])
-    return replace(state, shape=its, m=m, beyond=beyond.mean(axis=1), together=together)
+    own, beyond = np.split(windows.location(shift[:, : whole.start], worth[:, : whole.start]), 2, axis=1)
+    together = windows.together(shift[:, whole], worth[:, whole])
+    often = outlying.evidence(places, far, ~_inside(state)[there], sum(its.rows), together)
+    return Places(latest, own, beyond, together, often)
 
 
 def _ranked(state: State) -> Ranked:
@@ -273,15 +298,20 @@ def direction(state: State, feature: int, began: Since) -> str:
 
 
 def _order(state: State) -> list[int]:
-    """The features by evidence. What one of them says beyond the others goes first if that makes up half of S, and if
-    its own evidence comes near the most: what merely stands still while the others move has moved beyond them too.
+    """The features by their own log evidence, at each place of a change by how much of S that place makes up.
+
+    In sums over all places one that once moved by chance may lead, and not what moved since.
     """
-    own = state.m.mean(axis=1)
-    order = [int(f) for f in np.argsort(-own, kind="stable")]
-    alone, strength = WEIGHTS["beyond"] * state.beyond / len(order), np.log1p(own)
-    best = int(alone.argmax())
-    first = alone[best] > state.statistic / 2 and strength[best] >= NEAR * strength.max()
-    return sorted(order, key=lambda f: f != best) if first else order
+    found = _places(state, state.shape or _shape(state))
+    assert found is not None  # the flagged row itself was ranked
+    own, beyond = (windows.finite(e).mean(axis=2) for e in (found.own, found.beyond))
+    shares = windows.WEIGHTS[: len(own)] * (
+        WEIGHTS["location"] * own.mean(axis=1) + WEIGHTS["beyond"] * beyond.mean(axis=1)
+        + WEIGHTS["together"] * windows.finite(found.together) + WEIGHTS["outlying"] * windows.finite(found.outlying)
+    )  # fmt: skip
+    wider = state.m[:, _WIDER]
+    evidence = shares @ np.log(own) + WEIGHTS["wider"] * mean(wider) * np.log1p(wider)
+    return [int(f) for f in np.argsort(-evidence, kind="stable")]
 
 
 def _flag(state: State) -> Flag:

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitoring.detect import ranks
 from monitoring.detect.ranks import Counts, Floats
 
 STEP = 10
 """The shape is made anew at each tenth row of a group's reference: between, nothing that it says changes much."""
-WITHIN = 0.99
+WITHIN = 0.98
+"""Of the reference's rows; one that lies farther out is outlying."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +34,7 @@ class Shape:
     alone: Floats
     """To what each feature says beyond the others, with unit variance."""
     edge: float
-    """The length, in root's scores, that one row of the reference in a hundred passes; longer ones are cut to it."""
+    """The length, in root's scores, within which ``WITHIN`` of the reference's rows lie; longer ones are cut to it."""
 
 
 def rows(references: Sequence[Floats]) -> tuple[int, ...]:
@@ -66,8 +68,8 @@ def of(references: Sequence[Floats], order: Counts) -> Shape:
     )
 
 
-def whole(its: Shape, w: Floats) -> Floats:
-    """Whitened scores [T, F], columns in order, as uncorrelated ones; a strangely long row is cut to the edge."""
+def whole(its: Shape, w: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Whitened scores [T, F], columns in order, as uncorrelated ones, and which rows are outlying: cut to the edge."""
     y = w @ its.root
     length = np.sqrt((y * y).sum(axis=1))
-    return np.asarray(y * np.minimum(1, its.edge / np.maximum(length, its.edge))[:, None])
+    return y * np.minimum(1, its.edge / np.maximum(length, its.edge))[:, None], length > its.edge

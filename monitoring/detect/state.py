@@ -12,11 +12,10 @@ from monitoring.detect.ranks import Counts, Floats
 from monitoring.detect.shape import Shape
 from monitoring.errors import StateDamaged
 
-FORM = "radfleet-drift-5"
+FORM = "radfleet-drift-6"
 NO_FLAG = -1
-WEIGHTS: Final = {"location": 0.22, "wider": 0.04, "beyond": 0.38, "together": 0.3}
-"""Of what S is the mean: a mean of e-detectors is one, whatever the weights are. The rest is staked on nothing: it pays
-for what a small reference does not know."""
+WEIGHTS: Final = {"location": 0.22, "wider": 0.04, "beyond": 0.38, "together": 0.26, "outlying": 0.1}
+"""Of what S is the mean: a mean of e-detectors is one, whatever the weights are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +42,8 @@ class State:
     """Evidence of what each feature says beyond the others, [F]."""
     together: float
     """Evidence of all features as one."""
+    outlying: float
+    """Evidence that outlying rows come more often, and that the mean moved with them."""
     before: Floats
     """Score of each feature before the first line of the history, [F]."""
     history: Floats
@@ -52,7 +53,7 @@ class State:
     left: int
     """Rows that waited and no longer do."""
     waiting: Floats
-    """Ranked rows too young for the reference, oldest first, [up to 80, F]."""
+    """Ranked rows too young for the reference, oldest first, [up to 100, F]."""
     waiting_groups: Counts
     """The group of each waiting row."""
     waiting_rows: Counts
@@ -68,7 +69,7 @@ class State:
     @property
     def statistic(self) -> float:
         """S: the weighted mean of the evidence, the same to the last bit in any order of features."""
-        parts = (mean(self.m[:, :-1]), mean(self.m[:, -1]), mean(self.beyond), self.together)
+        parts = (mean(self.m[:, :-1]), mean(self.m[:, -1]), mean(self.beyond), self.together, self.outlying)
         return fsum(weight * part for weight, part in zip(WEIGHTS.values(), parts, strict=True))
 
 

@@ -84,29 +84,32 @@ def compare(
     return shift, 1 / (its.spread / np.maximum(after, 1) + level)
 
 
-def location(its: Windows, shift: Floats, rows: Floats) -> Floats:
-    """Evidence of each fixed shift in each column of what ``compare`` gave, [C, 4]."""
-    return _summed(its, rows[..., None] * (shift[..., None] * bets.LOCATION - bets.LOCATION**2 / 2))
+def location(shift: Floats, rows: Floats) -> Floats:
+    """Log evidence of each fixed shift at each place and column of what ``compare`` gave, [K, C, 4]."""
+    return np.asarray(rows[..., None] * (shift[..., None] * bets.LOCATION - bets.LOCATION**2 / 2))
 
 
-def together(its: Windows, shift: Floats, rows: Floats) -> float:
-    """Evidence of a shift in any direction of uncorrelated scores, from what ``compare`` gave of them."""
+def together(shift: Floats, rows: Floats) -> Floats:
+    """Log evidence [K] of a shift in any direction of uncorrelated scores, from what ``compare`` gave of them."""
     worth = rows[:, 0]
     far = np.minimum(LENGTH * worth * np.sqrt((shift**2).sum(axis=1)), _FAR)
-    log_e = np.log(hyp0f1(shift.shape[1] / 2, far**2 / 4)) - worth * LENGTH**2 / 2
-    return float(_summed(its, log_e))
+    return np.asarray(np.log(hyp0f1(shift.shape[1] / 2, far**2 / 4)) - worth * LENGTH**2 / 2)
+
+
+def summed(log_e: Floats) -> Floats:
+    """The sum over the rows of evidence at the places [K, ...], kept finite."""
+    return np.asarray(np.minimum(np.tensordot(WEIGHTS[: len(log_e)], finite(log_e), axes=1), bets.CAP))
+
+
+def finite(log_e: Floats) -> Floats:
+    """Evidence of which the log is given, capped."""
+    return np.asarray(np.exp(np.minimum(log_e, _LOG_CAP)))
 
 
 def _split(x: Floats, ages: Counts) -> tuple[Floats, Floats]:
     """Sums of ``x`` [T, C] over the rows since each place and over those before it, both [K, C]."""
     since = np.add.reduceat(x[::-1][: ages[-1]], np.append(0, ages[:-1]), axis=0).cumsum(axis=0)
     return since, x.sum(axis=0) - since
-
-
-def _summed(its: Windows, log_e: Floats) -> Floats:
-    """The sum of evidence over the places [K, ...], kept finite."""
-    evidence = np.exp(np.minimum(log_e, _LOG_CAP))
-    return np.asarray(np.minimum(np.tensordot(WEIGHTS[: len(its.ages)], evidence, axes=1), bets.CAP))
 
 
 def _spread(y: Floats) -> float:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import exp, isnan, log, sqrt
 from statistics import median
 
-from tests.monitoring.slow_shape import Shape, quantile, shape, sphere
+from tests.monitoring.slow_shape import Shape, capped, lbeta, quantile, shape, sphere
 
 BETS = ("up .5", "down .5", "up 1", "down 1", "wider")
 LOCATION = (0.5, -0.5, 1.0, -1.0)
@@ -73,7 +73,7 @@ class Slow:
             means = len(self.reference)
             raw.append(found + (means * (1 + found) + 2 * found) / max(known, 1))
         self.phi = [min(max(0.5 * r + 0.5 * median(raw), 0.0), 0.8) for r in raw]
-        self.together = 0.0
+        self.together = self.outlying = 0.0
         self.beyond = [0.0] * len(self.features)
         self.shapes: dict[tuple[int, ...], tuple[Shape, dict[tuple[str, int], float]]] = {}
         self.z = [next((s for s in reversed(scores[f]) if s is not None), 0.0) for f in scores]
@@ -108,7 +108,11 @@ class Slow:
         location = sum(v for (_, bet), v in self.sums.items() if bet != "wider") / width / 4
         wider = sum(v for (_, bet), v in self.sums.items() if bet == "wider") / width
         self.statistics.append(
-            0.22 * location + 0.04 * wider + 0.38 * sum(self.beyond) / width + 0.3 * self.together
+            0.22 * location
+            + 0.04 * wider
+            + 0.38 * sum(self.beyond) / width
+            + 0.26 * self.together
+            + 0.1 * self.outlying
         )
         if not building:
             self._judge(number)
@@ -180,32 +184,61 @@ class Slow:
         wander = [0.09 * (1 - phi) / (1 + phi) for phi in self.phi]
         groups = [self.groups[row] for row in rows]
         sums = {(f, name): 0.0 for f in range(width) for name in BETS[:4]}
-        apart, whole, last = dict.fromkeys(sums, 0.0), 0.0, 0
+        apart, whole, often, last = dict.fromkeys(sums, 0.0), 0.0, 0.0, 0
+        far_out = [(row, its.length(scores) > its.edge) for row, scores in zip(rows, w, strict=True)]
+        self.named = [0.0] * width
         for age in (age for age in AGES if age <= len(rows)):
             weight, last = age - last, age
             shares = {g: groups[-age:].count(g) / age for g in set(groups[-age:])}
+            own: dict[tuple[int, str], float] = {}
+            beside: dict[tuple[int, str], float] = {}
             for f in range(width):
                 error = sum(s**2 / max(self._outside(g, f), 1) for g, s in shares.items())
                 mine = [(row[f], k[f]) for row, k in zip(w, known, strict=True)]
-                shift, worth = self._shift(mine, age, error, wander[f], spread)
-                for name, bet in zip(BETS[:4], LOCATION, strict=True):
-                    sums[f, name] += weight * exp(min(worth * (bet * shift - bet * bet / 2), log(1e12)))
+                own |= self._shifted(f, self._shift(mine, age, error, wander[f], spread))
                 error = sum(s**2 / max(self._outside(g, f) for f in range(width)) for g, s in shares.items())
-                shift, worth = self._shift([(row[f], True) for row in beyond], age, error, wander[f], spread)
-                for name, bet in zip(BETS[:4], LOCATION, strict=True):
-                    apart[f, name] += weight * exp(min(worth * (bet * shift - bet * bet / 2), log(1e12)))
+                mine = [(row[f], True) for row in beyond]
+                beside |= self._shifted(f, self._shift(mine, age, error, wander[f], spread))
             mean = sum(wander) / width
             shifts = [
                 self._shift([(row[f], True) for row in cut], age, error, mean, spread) for f in range(width)
             ]
             worth = shifts[0][1]
             far = min(worth * its.length([shift for shift, _ in shifts]), 600.0)
-            whole += weight * exp(min(log(sphere(width, far)) - worth / 2, log(1e12)))
+            moved = log(sphere(width, far)) - worth / 2
+            more = self._more(far_out, age, spread) + 0.7 * moved
+            sums = {key: sums[key] + weight * e for key, e in own.items()}
+            apart = {key: apart[key] + weight * e for key, e in beside.items()}
+            whole += weight * capped(moved)
+            often += weight * capped(more)
+            share = 0.22 * sum(own.values()) / width / 4 + 0.38 * sum(beside.values()) / width / 4
+            share += 0.26 * capped(moved) + 0.1 * capped(more)
+            for f in range(width):
+                self.named[f] += weight * share * log(sum(own[f, name] for name in BETS[:4]) / 4)
         for f in range(width):
             if (number, f) in scored:
                 self.sums |= {(f, name): min(sums[f, name], 1e12) for name in BETS[:4]}
         self.beyond = [sum(min(apart[f, name], 1e12) for name in BETS[:4]) / 4 for f in range(width)]
-        self.together = min(whole, 1e12)
+        self.together, self.outlying = min(whole, 1e12), min(often, 1e12)
+
+    def _shifted(self, f: int, seen: tuple[float, float]) -> dict[tuple[int, str], float]:
+        shift, worth = seen
+        return {
+            (f, name): capped(worth * (bet * shift - bet * bet / 2))
+            for name, bet in zip(BETS[:4], LOCATION, strict=True)
+        }
+
+    def _more(self, rows: Sequence[tuple[int, bool]], age: int, spread: float) -> float:
+        """Log evidence that rows are outlying more often since this age, a reference's own rows not counted."""
+        late = [far for row, far in rows[-age:] if row not in self.joined]
+        early = [far for row, far in rows[:-age] if row not in self.joined]
+        rows_of_it = sum(len(its) // 10 * 10 for its in self.reference.values())
+        n = rows_of_it * 100 / (rows_of_it + 100)
+        a, b = 0.02 * n + sum(early) / spread, 0.98 * n + (len(early) - sum(early)) / spread
+        many, rest = sum(late) / spread, (len(late) - sum(late)) / spread
+        chance = lbeta(a + many, b + rest) - lbeta(a, b)
+        rates = [a / (a + b) + more * b / (a + b) for more in (0.1, 0.2, 0.4)]
+        return log(sum(exp(many * log(p) + rest * log(1 - p) - chance) for p in rates) / 3)
 
     def _inside(self, group: str, f: int) -> list[float]:
         """Scores of reference rows that are in the history too."""
@@ -245,8 +278,8 @@ class Slow:
         statistic = self.statistics[-1]
         if self.flag is None and statistic >= self.h:
             self.flag = self._flag(number)
-        if len(self.ranked) > 80 and self.flag is None and statistic < self.h / 10:
-            joining = self.ranked[-81]
+        if len(self.ranked) > 100 and self.flag is None and statistic < self.h / 10:
+            joining = self.ranked[-101]
             its = self.reference[self.groups[joining]]
             if len(its) < 400:
                 its.append(joining)
@@ -332,12 +365,10 @@ class Slow:
 
     def _flag(self, number: int) -> dict[str, object]:
         since, low, high = self._since(number)
-        own = [sum(self.sums[f, b] for b in BETS) for f in range(len(self.features))]
-        first = max(range(len(own)), key=own.__getitem__)
-        alone = max(range(len(own)), key=self.beyond.__getitem__)
-        near = log(1 + own[alone] / 5) >= 0.8 * log(1 + max(own) / 5)
-        if 0.38 * self.beyond[alone] / len(own) > self.statistics[-1] / 2 and near:
-            first = alone
+        width = len(self.features)
+        wider = [self.sums[f, "wider"] for f in range(width)]
+        own = [self.named[f] + 0.04 * sum(wider) / width * log(1 + wider[f]) for f in range(width)]
+        first = max(range(width), key=own.__getitem__)
         moved = {first, *(f for f in range(len(own)) if self.sure[f] >= 0.9)}
         rest = sorted(
             (f for f in range(len(own)) if f not in moved and self.sure[f] >= 0.5), key=lambda f: -own[f]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import exp, lgamma, log, sqrt
 from statistics import NormalDist
 
 Matrix = list[list[float]]
@@ -10,6 +10,14 @@ Matrix = list[list[float]]
 
 def quantile(p: float) -> float:
     return NormalDist().inv_cdf(min(max(p, 1e-6), 1 - 1e-6))
+
+
+def capped(log_e: float) -> float:
+    return exp(min(log_e, log(1e12)))
+
+
+def lbeta(a: float, b: float) -> float:
+    return lgamma(a) + lgamma(b) - lgamma(a + b)
 
 
 def inverse(a: Matrix) -> Matrix:
@@ -78,7 +86,7 @@ def shape(z: Sequence[Sequence[float]]) -> Shape:
     precision = [[x * (n + width) / scale for x in row] for row in inverse(whole)]
     # alone = inverse / sqrt(diagonal): the precision's scale is taken out again
     rms = [sqrt(sum(b[f] ** 2 for b in beyond) / n) * sqrt((n + width) / scale) for f in range(width)]
-    at = 0.99 * (n - 1)
+    at = 0.98 * (n - 1)
     order = sorted(lengths)
     low = order[int(at)]
     high = order[min(int(at) + 1, n - 1)]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.detect import bets, detector, history, ranks, shape, since, windows
+from monitoring.detect import bets, detector, history, outlying, ranks, shape, since, windows
 from monitoring.detect.state import WEIGHTS, from_bytes, to_bytes
 from monitoring.errors import StateDamaged
 from tests.monitoring.made_up import Stream, begin, false_flags, follow, stream, whole
@@ -20,7 +20,7 @@ CASES = (
     {"shift": 3.0},
     {"shift": 1.5, "missing": 0.1, "groups": 2, "reference": 130, "rows": 220, "at": 150},
     {"decimals": 0, "missing": 0.05, "h": 30.0},
-    {"groups": 3, "rows": 360, "reference": 90, "h": 60.0, "shift": -0.7, "at": 240},
+    {"groups": 3, "rows": 420, "reference": 90, "h": 300.0, "shift": -0.7, "at": 240},
     {"rows": 520, "reference": 390, "width": 2, "shift": 2.0, "at": 500},
     {"rows": 150, "width": 1, "h": 1e9, "shift": 0.4},
     {"rows": 860, "reference": 400, "width": 2, "shift": 0.45, "at": 401, "h": 1e7, "missing": 0.05},
@@ -123,6 +123,13 @@ MUTANTS = {
     "lets one strange study speak as loudly as it likes": (shape, "WITHIN", lambda _: 1.0),
     "believes any surprise beyond the others": (detector, "BEYOND", lambda _: 1e9),
     "names whatever may have moved": (detector, "SURE", lambda _: 0.01),
+    "believes the reference's rate of outlying rows": (outlying, "MOST", lambda _: 1e9),
+    "takes a season for outlying studies": (outlying, "TEMPER", lambda _: 1.0),
+    "forgets how many rows were outlying before": (
+        outlying,
+        "_split",
+        lambda was: lambda rows, its: (was(rows, its)[0], was(rows, its)[1] * 0),
+    ),
     "expects the whole to move far": (windows, "LENGTH", lambda _: 2.0),
 }
 
@@ -189,9 +196,9 @@ def test_the_beginning_is_dated_by_all_that_moved_and_its_range_holds_it() -> No
     assert np.mean(held) >= 0.85
 
 
-def related(seed: int, **of: float) -> Stream:
-    """A stream of ten features with one common factor (correlation .25)."""
-    its = stream(seed, width=10, h=3650.0, **of)  # type: ignore[arg-type]
+def related(seed: int, width: int = 10, **of: float) -> Stream:
+    """A stream of features with one common factor (correlation .25)."""
+    its = stream(seed, width=width, h=3650.0, **of)  # type: ignore[arg-type]
     factor = np.random.default_rng(seed).standard_normal((len(its.values), 1))
     return replace(its, values=0.5 * factor + 0.87 * its.values)
 
@@ -210,9 +217,28 @@ def _found_in_sixty(seeds: range) -> int:
 def test_many_weak_changes_are_found_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight of ten seeds at least; a detector that is deaf to the whole finds fewer than half."""
     assert _found_in_sixty(range(10)) >= 8
-    monkeypatch.setitem(WEIGHTS, "together", 0.0)
-    monkeypatch.setitem(WEIGHTS, "beyond", 0.0)
+    for part in ("together", "beyond", "outlying"):
+        monkeypatch.setitem(WEIGHTS, part, 0.0)
     assert _found_in_sixty(range(10)) < 5
+
+
+def _found_now_and_then(seeds: range) -> int:
+    """Streams in which a fifth of the studies is changed, 2.5 sd on half of twenty features, and found in thirty."""
+    found = 0
+    for seed in seeds:
+        its = related(seed, width=20, rows=230, reference=100)
+        changed = np.random.default_rng(seed).random(230) < 0.2
+        its.values[200:, :10] += 2.5 * changed[200:, None]
+        _, _, flag = whole(its)
+        found += flag is not None and flag.row >= 200
+    return found
+
+
+def test_a_change_of_some_studies_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of twenty seeds at least; a detector that does not count outlying studies finds fewer."""
+    with_it = _found_now_and_then(range(20))
+    monkeypatch.setitem(WEIGHTS, "outlying", 0.0)
+    assert with_it >= max(10, _found_now_and_then(range(20)) + 3)
 
 
 def _flagged_by_a_season(seeds: range) -> int:
@@ -341,7 +367,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "longer": lambda data: data + bytes(8),
     "empty": lambda _: b"",
     "no record": lambda _: b"null\n",
-    "another form": lambda data: data.replace(b"drift-5", b"drift-0", 1),
+    "another form": lambda data: data.replace(b"drift-6", b"drift-0", 1),
 }
 
 
