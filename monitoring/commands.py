@@ -249,6 +249,10 @@ def _sentence(done: "Replay") -> str:
             f"(with 90 % between {low} and {high}; statistic {flag.statistic:.1f}, threshold {flag.threshold:g}, "
             f"{seen})."
         )
+        if flag.outlying:
+            said += (
+                f" Perhaps only some rows: {flag.outlying[0]} of {flag.outlying[1]} since then are outlying."
+            )
     new = [f" The acquisition changed at row {g.first_seen}: {g.name} is new." for g in done.new_groups]
     return said + "".join(new)
 

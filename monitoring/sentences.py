@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
+from monitoring.detect.shape import WITHIN
 from monitoring.streams import groups, missing
 from monitoring.streams.feed import Arrival, Drift
 from monitoring.streams.responses import Likeness
@@ -63,9 +64,13 @@ def drift(
     looks = (
         f" It looks like {like.words} (in simulated studies; the header says nothing of it)." if like else ""
     )
+    some = (
+        f" Perhaps only some studies: {its.outlying[0]} of {its.outlying[1]} since then lie farther out, as a whole,"
+        f" than {WITHIN:.0%} of the reference." if its.outlying else ""
+    )  # fmt: skip
     studies = f"{its.studies} {'study' if its.studies == 1 else 'studies'}"
     known = "; ".join(part for part in (between(its.since), studies) if part)
-    return f"{sequence}{where}: {what} since {day(its.since.at)} ({known}).{tail}{others}{looks}"
+    return f"{sequence}{where}: {what} since {day(its.since.at)} ({known}).{tail}{some}{others}{looks}"
 
 
 def between(its: Began) -> str:

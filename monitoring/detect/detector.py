@@ -58,6 +58,8 @@ class Flag:
     direction: dict[str, str]
     also_moving: tuple[str, ...]
     """The next feature, where it is more likely than not to have moved."""
+    outlying: tuple[int, int] | None
+    """How many rows since then are outlying and of how many, where that is most of S: perhaps only some changed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -314,12 +316,22 @@ def _order(state: State) -> list[int]:
     return [int(f) for f in np.argsort(-evidence, kind="stable")]
 
 
+def _outlying(state: State, row: int) -> tuple[int, int]:
+    """Outlying rows from this one on, and all of them."""
+    its = state.shape or _shape(state)
+    w, known, _ = _against(state, its)
+    there = known.any(axis=1)[row - state.seq :]
+    _, far = shape.whole(its, w[row - state.seq :, its.order])
+    return int((far & there).sum()), int(there.sum())
+
+
 def _flag(state: State) -> Flag:
     """Which features, which way, since when: read from the bets since the change."""
     began = since_when(state)
     assert began is not None  # the flagged row itself was ranked
     first, *others = _order(state)
     moved = [first, *(f for f in others if began.moved[f] >= SURE)]
+    some = WEIGHTS["outlying"] * state.outlying
     rest = [f for f in others if f not in moved and began.moved[f] >= LIKELY][:1]
     return Flag(
         row=state.flagged, since_row=began.row, since_range=(began.low, began.high),
@@ -327,4 +339,5 @@ def _flag(state: State) -> Flag:
         features=tuple(state.features[f] for f in moved), certain=bool(began.moved[first] >= SURE),
         direction={state.features[f]: direction(state, f, began) for f in (*moved, *rest)},
         also_moving=tuple(state.features[f] for f in rest),
+        outlying=_outlying(state, began.row) if some > state.statistic / 2 else None,
     )  # fmt: skip

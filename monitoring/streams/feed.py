@@ -43,6 +43,8 @@ class Drift:
     """Of those groups, since then."""
     percent: float | None
     """By how much the median of the first feature lies off its reference; None where that says nothing."""
+    outlying: tuple[int, int] | None = None
+    """Studies since then that are outlying and of how many, where perhaps only some changed."""
     shift: Mapping[str, float] | None = None
     """Mean normal score of each watched feature since then; None where no feature moved for sure."""
 
@@ -232,7 +234,7 @@ def _drift(stream: Stream, its: State, flag: detector.Flag, row: Row) -> Drift:
     sure = flag.certain and flag.direction[first] == ("up" if (percent or 0) > 0 else "down")
     return Drift(
         row.seq, row.at, stream.began, flag.statistic, flag.threshold, tuple(names), group, studies,
-        percent if sure else None, _shift(its, since_then, group) if flag.certain else None,
+        percent if sure else None, flag.outlying, _shift(its, since_then, group) if flag.certain else None,
     )  # fmt: skip
 
 

@@ -219,7 +219,7 @@ def drift_flag(key: Key, drift: Drift, epoch: int, binding: tuple[str, int] | No
             for name, way, sure in drift.features
         ],
         {"group": drift.group, "since": asdict(drift.since), "studies": drift.studies, "percent": drift.percent,
-         "came": [name for name, _ in came], **likeness, **(scanner or {})},
+         "outlying": drift.outlying, "came": [name for name, _ in came], **likeness, **(scanner or {})},
         binding[0] if binding else None,
         sentences.drift(key.sequence, drift, scanner, [g.facts for _, g in came], like),
         flags.WOULD_CHANGE,

@@ -20,14 +20,20 @@ SKYRA = PRISMA | {"model": "Skyra"}
 
 
 def drifted(
-    factor: float, also: Mapping[int, dict[str, str]] | None = None, shift: float = 0.0
+    factor: float,
+    also: Mapping[int, dict[str, str]] | None = None,
+    shift: float = 0.0,
+    some: int = 1,
 ) -> tuple[Drift, Stream]:
-    """What is said of 100 studies of five positive features, the first of which is then this factor higher."""
+    """What is said of 100 studies of five positive features, the first of which is then this factor higher.
+
+    In each one of ``some``; where those are not all, every feature is.
+    """
     rng = np.random.default_rng(3)
     its = feed.new(1, 3650.0, 0)
     for n in range(1, 200):
         values = np.exp(rng.normal(0, 0.1, 5)) - shift
-        values[0] *= factor if n > 100 else 1.0
+        values[: 1 if some == 1 else 5] *= factor if n > 100 and n % some == 0 else 1.0
         facts = (also or {}).get(n, PRISMA)
         row = Row(n, str(n), MARCH, facts, {f"f{i}": float(v) for i, v in enumerate(values)})
         step = feed.feed(its, row)
@@ -47,6 +53,15 @@ def test_a_sentence_says_by_how_much_and_of_how_many(factor: float, way: str) ->
         f"FLAIR from the siemens Prisma: f0 {way} by about {abs(its.percent or 0):.0f} % since 3 March 2026"
     )
     assert f"({its.studies} studies)." in said
+
+
+def test_a_change_of_some_studies_is_said_to_be_one() -> None:
+    its, _ = drifted(1.5, some=5)
+    assert its.outlying
+    some, of = its.outlying
+    assert some >= of / 8, "one in five was changed"
+    assert f"Perhaps only some studies: {some} of {of} since then" in sentences.drift("FLAIR", its, PRISMA)
+    assert drifted(1.25)[0].outlying is None
 
 
 def test_no_percent_is_said_of_what_may_be_negative_or_of_a_spread() -> None:

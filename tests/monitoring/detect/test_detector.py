@@ -230,7 +230,10 @@ def _found_now_and_then(seeds: range) -> int:
         changed = np.random.default_rng(seed).random(230) < 0.2
         its.values[200:, :10] += 2.5 * changed[200:, None]
         _, _, flag = whole(its)
-        found += flag is not None and flag.row >= 200
+        if flag is not None and flag.row >= 200:
+            found += 1
+            some, rows = flag.outlying or (0, 1)
+            assert not flag.outlying or (some / rows > 0.05 and rows == flag.row + 1 - flag.since_row)
     return found
 
 
