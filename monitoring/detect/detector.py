@@ -320,8 +320,9 @@ def _outlying(state: State, row: int) -> tuple[int, int]:
     """Outlying rows from this one on, and all of them."""
     its = state.shape or _shape(state)
     w, known, _ = _against(state, its)
-    there = known.any(axis=1)[row - state.seq :]
-    _, far = shape.whole(its, w[row - state.seq :, its.order])
+    since_then = slice(row - state.seq, None)
+    there = known[since_then].any(axis=1)
+    _, far = shape.whole(its, w[since_then, its.order])
     return int((far & there).sum()), int(there.sum())
 
 
