@@ -69,7 +69,7 @@ def of(references: Sequence[Floats], order: Counts) -> Shape:
 
 
 def whole(its: Shape, w: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Whitened scores [T, F], columns in order, as uncorrelated ones, and which rows are outlying: cut to the edge."""
+    """Whitened scores [T, F], columns in order, as uncorrelated ones; outlying rows, [T], are cut to the edge."""
     y = w @ its.root
     length = np.sqrt((y * y).sum(axis=1))
     return y * np.minimum(1, its.edge / np.maximum(length, its.edge))[:, None], length > its.edge

@@ -10,7 +10,7 @@ from tests.bench.tables import METRICS, paired
 
 
 def _flag(row: int, first: str, since: int) -> tuple[int, Flag]:
-    return row, Flag(row, since, (since - 1, since + 1), 1.0, 1.0, (first,), True, {}, ())
+    return row, Flag(row, since, (since - 1, since + 1), 1.0, 1.0, (first,), True, {}, (), None)
 
 
 def test_a_change_never_found_counts_as_the_longest_delay() -> None:

@@ -25,7 +25,7 @@ def test_a_person_begins_a_reference_and_the_old_one_stays(
     world.version()
     clinic = Clinic(world)
     world.bind(clinic.id)
-    clinic.many(140)
+    clinic.many(160)
     drain(world)
     code, out, _ = run(capsys, "monitor", "reference", "north", "--json")
     ((first,),) = (json.loads(out),)
