@@ -186,7 +186,8 @@ def _places(state: State, its: Shape) -> Places | None:
     w, known, n = _against(state, its)
     if not known[-1].any():
         return None
-    latest, there, complete = known[-1], known.any(axis=1), bool(known.all())
+    latest, complete = known[-1], bool(known.all())
+    there = slice(None) if complete else known.any(axis=1)  # no copy where there is nothing to leave out
     w, known, groups = w[there], known[there], state.history_groups[there]
     rows = np.broadcast_to(n.max(axis=1)[:, None], n.shape)
     wander = windows.WANDER**2 * (1 - state.phi) / (1 + state.phi)
