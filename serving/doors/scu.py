@@ -1,16 +1,14 @@
 """``radfleet study send``: sends the DICOM objects of a path as a scanner or a DICOMweb client would."""
 
 import secrets
-import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from pynetdicom import AE, evt
+from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
 from registry.core.errors import RadfleetError
@@ -18,6 +16,7 @@ from serving.doors.archive import candidates, count
 from serving.doors.errors import PeerRefused, SourceMissing
 from serving.doors.folder import Progress, Report, read_head
 from serving.doors.headers import Announced, file_header, quiet
+from serving.requestor import HANDLERS
 
 PDU_BYTES_MAX = 131_072
 CONTEXTS_MAX = 128
@@ -147,17 +146,12 @@ def _associate(kinds: Sequence[tuple[str, str]], address: tuple[str, int], calli
     for sop_class, transfer_syntax in kinds:
         ae.add_requested_context(sop_class, transfer_syntax)
     host, port = address
-    assoc = ae.associate(host, port, ae_title=called, evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)])
+    assoc = ae.associate(host, port, ae_title=called, evt_handlers=HANDLERS)
     if not assoc.is_established:
         raise PeerRefused(
             "the association was rejected" if assoc.is_rejected else "no association could be made"
         )
     return assoc
-
-
-def _no_delay(event: evt.Event) -> None:
-    with suppress(AttributeError, OSError):
-        event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _store_one(assoc: Any, context_id: int | None, parcel: Parcel, number: int) -> str:
@@ -174,12 +168,8 @@ def _store_one(assoc: Any, context_id: int | None, parcel: Parcel, number: int) 
     request.AffectedSOPClassUID = parcel.announced.SOPClassUID
     request.AffectedSOPInstanceUID = parcel.announced.SOPInstanceUID
     request.DataSet = BytesIO(parcel.data())
-    assoc._reactor_checkpoint.clear()
-    try:
-        assoc.dimse.send_msg(request, context_id)
-        _, answer = assoc.dimse.get_msg(block=True)
-    finally:
-        assoc._reactor_checkpoint.set()
+    assoc.dimse.send_msg(request, context_id)
+    _, answer = assoc.dimse.get_msg(block=True)
     if answer is None:
         raise PeerRefused("the peer did not answer")
     status = int(answer.Status)

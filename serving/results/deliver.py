@@ -5,7 +5,6 @@ class says what to do: DestinationAway and DestinationBusy mean again later, Des
 """
 
 import json
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ import httpx
 from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, _config
 from pynetdicom.sop_class import Verification
 
+from serving.requestor import HANDLERS
 from serving.results.errors import DestinationAway, DestinationBusy, DestinationRefused, ObjectMissing
 
 # pynetdicom prints identifiers of requests and responses by default.
@@ -60,7 +60,9 @@ def echo(destination: Destination) -> None:
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = ACSE_S
     entity.connection_timeout = CONNECT_S
     entity.add_requested_context(Verification)
-    association = entity.associate(destination.host, destination.port, ae_title=destination.ae_title)
+    association = entity.associate(
+        destination.host, destination.port, ae_title=destination.ae_title, evt_handlers=HANDLERS
+    )
     if not association.is_established:
         raise _refusal(association, "the archive accepts no C-ECHO")
     try:
@@ -131,7 +133,7 @@ def _associate(destination: Destination, paths: Sequence[Path]) -> Any:
         destination.port,
         ae_title=destination.ae_title,
         max_pdu=PDU_BYTES,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
+        evt_handlers=HANDLERS,
     )
     if association.is_established:
         return association
@@ -147,11 +149,6 @@ def _refusal(association: Any, nothing: str) -> DestinationAway | DestinationRef
     if association.acceptor.primitive is not None and not association.accepted_contexts:
         return DestinationRefused(nothing)
     return DestinationAway("the archive does not answer")
-
-
-def _no_delay(event: Any) -> None:
-    # With Nagle's algorithm each object waits 40 ms for a delayed acknowledgement; pynetdicom leaves it on.
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _class_of(path: Path) -> str:

@@ -30,6 +30,12 @@ def test_c_store_sends_a_folder_unchanged(dicom, tmp_path):
         assert (dicom.store.root / item.stored.path).read_bytes().endswith(encoded(ds))
 
 
+def test_an_answer_is_taken_by_nobody_but_who_waits_for_it(dicom, tmp_path, unpaused):
+    write_series(tmp_path / "in", mr_series(3))
+    report = scu.send(tmp_path / "in", to=f"127.0.0.1:{dicom.port}", calling=CALLING, called=CALLED)
+    assert (report.received, report.failed) == (3, 0)
+
+
 def test_an_archive_and_its_refusals_are_reported(dicom, tmp_path):
     paths = write_series(tmp_path / "in", mr_series(5))
     entries = [(p.name, p.read_bytes()) for p in paths]

@@ -139,18 +139,28 @@ def test_an_implicit_only_archive_gets_the_same_object(
 
 def test_nodelay_is_set(objects: list[Path], archive: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    real = deliver._no_delay
+    real = deliver._store
 
-    def spy(event: object) -> None:
-        real(event)
-        seen.append(event.assoc.dul.socket.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))  # type: ignore[attr-defined]
+    def spy(association: object, path: Path) -> None:
+        seen.append(association.dul.socket.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))  # type: ignore[attr-defined]
+        real(association, path)
 
-    monkeypatch.setattr(deliver, "_no_delay", spy)
+    monkeypatch.setattr(deliver, "_store", spy)
     where, _ = archive()
-    with courier(where, objects):
-        pass
+    with courier(where, objects) as send:
+        send(objects[0])
     assert seen
     assert all(seen)
+
+
+def test_an_answer_is_taken_by_nobody_but_who_waits_for_it(
+    objects: list[Path], archive: Callable, unpaused: None
+) -> None:
+    where, received = archive()
+    with courier(where, objects) as send:
+        for path in objects:
+            send(path)
+    assert len(received) == 2
 
 
 def test_a_full_archive_is_busy_and_the_connection_goes_on(objects: list[Path], archive: Callable) -> None:
