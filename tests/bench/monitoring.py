@@ -193,9 +193,9 @@ def main(words: Sequence[str] | None = None) -> int:
     streams = asked.streams or (8 if quick else 45)
     data = Path(os.environ["RADFLEET_DATA"]) if os.environ.get("RADFLEET_DATA") else None
     changes = QUICKLY if quick else (*grid.TUNED, *grid.UNSEEN)
-    stage(began, "a day of 1,000 clinics, then streams in which nothing changes")
-    cost = fleet(seed)
     with ProcessPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        stage(began, "a day of 1,000 clinics, beside it streams in which nothing changes")
+        day = pool.submit(fleet, seed)
         null = grid.nulls(pool, seed, streams if quick else 2 * streams)
         stage(began, "changes")
         shift = grid.shifts(pool, seed, 3 * streams, changes)
@@ -205,10 +205,11 @@ def main(words: Sequence[str] | None = None) -> int:
             if quick
             else rivals.beside(pool, seed, max(2, streams * 5 // 6), max(1, streams // 3))
         )
-        stage(began, "real tables")
+        stage(began, "what the libraries themselves say, beside it real tables")
+        agreement = pool.submit(rivals.agreement, seed, 3, all_of_them=not quick)
         real = on_tables(pool, data / "drift_tables", seed, quick) if data else {}
-    stage(began, "what the libraries themselves say, then pixels")
-    said = rivals.agreement(seed, 3, all_of_them=not quick)
+        cost, said = day.result(), agreement.result()
+    stage(began, "pixels")
     in_pixels, drawn = (
         pixels.run(data, range(1, 11 if quick else 21), range(1, 3 if quick else 21), 8)
         if data

@@ -13,7 +13,7 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "ray": tuple(f"serving/engine/{name}.py" for name in ("app", "host", "calls", "reconcile")),
     "pynetdicom": (
         "serving/doors/scp.py", "serving/doors/associations.py", "serving/doors/reader.py", "serving/doors/messages.py",
-        "serving/doors/scu.py", "serving/results/deliver.py", "serving/demo/",
+        "serving/doors/scu.py", "serving/results/deliver.py", "serving/requestor.py", "serving/demo/",
     ),
     "highdicom": ("serving/results/",),
     "torch": ("serving/engine/architectures.py", "serving/engine/predictor.py", "serving/training/"),
