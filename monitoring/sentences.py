@@ -9,6 +9,7 @@ from monitoring.streams import groups, missing
 from monitoring.streams.feed import Arrival, Drift
 from monitoring.streams.responses import Likeness
 from monitoring.streams.state import Began
+from registry.vendors import written
 
 FEATURES: Final[Mapping[str, str]] = {
     "snr_wm": "signal to noise in white matter", "cjv": "overlap of grey and white matter", "cnr": "tissue contrast",
@@ -49,7 +50,7 @@ def drift(
     ``came``: scanner groups of which the first study lies where the change may have begun. ``like``: what the pattern
     looks like in simulated studies.
     """
-    where = f" from the {groups.machine(scanner)}" if scanner else " on all scanners"
+    where = f" from the {_machine(scanner)}" if scanner else " on all scanners"
     name, way, certain = its.features[0]
     also = [feature(other) for other, _, _ in its.features[1:]]
     tail = f" Also moving: {', '.join(also[:4])}." if also else ""
@@ -58,7 +59,7 @@ def drift(
     if not certain:
         what = f"several features moved a little together ({what} most of all)"
     others = "".join(
-        f" The first study from the {groups.machine(one)} came in the same days: what it brought and this cannot be"
+        f" The first study from the {_machine(one)} came in the same days: what it brought and this cannot be"
         " told apart." for one in came
     )  # fmt: skip
     looks = (
@@ -86,7 +87,7 @@ def between(its: Began) -> str:
 
 def arrival(sequence: str, its: Arrival) -> str:
     """The sentence of a new scanner group: what of it changed, the machine first."""
-    where = groups.machine(its.facts)
+    where = _machine(its.facts)
     if not its.changed:
         return (
             f"{sequence} comes from a scanner that the reference does not know: {where}, since {day(its.at)}."
@@ -94,7 +95,10 @@ def arrival(sequence: str, its: Arrival) -> str:
     # What the header did not say before is no change that anybody saw, as long as something else is.
     seen = {part: pair for part, pair in its.changed.items() if pair[0] != groups.UNKNOWN} or its.changed
     gone = [groups.WORDS[part] for part, (_, after) in seen.items() if after == groups.UNKNOWN]
-    parts = [f"{groups.WORDS[part]} {before} -> {after}" for part, (before, after) in seen.items()]
+    parts = [
+        f"{groups.WORDS[part]} {' -> '.join(groups.said(part, at) for at in pair)}"
+        for part, pair in seen.items()
+    ]
     if len(gone) == len(seen):
         return f"The header of {sequence} from the {where} no longer says since {day(its.at)}: {', '.join(gone)}."
     new = {"vendor", "model"} & set(its.changed)
@@ -112,6 +116,10 @@ def arrival(sequence: str, its: Arrival) -> str:
         else ""
     )
     return f"{sequence} comes from {kind} ({where}) since {day(its.at)}: {', '.join(parts)}.{apart}"
+
+
+def _machine(its: Mapping[str, str]) -> str:
+    return written(groups.machine(its))
 
 
 def resolved_by(kind: str, promotion_id: int | None, model: str, reason: str) -> str:

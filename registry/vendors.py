@@ -1,4 +1,4 @@
-"""One key for each scanner vendor, whatever spelling of Manufacturer a header carries.
+"""One key for each scanner vendor, whatever spelling of Manufacturer a header carries, and how people write it.
 
 Rules match the words of the name, letters only and lower case, so that dots, underscores, legal forms
 and capitals do not matter. They were checked on every spelling of the collected headers (one of which,
@@ -12,6 +12,10 @@ from typing import Final
 SIEMENS, GE, PHILIPS, CANON, UIH = "siemens", "ge", "philips", "canon", "uih"
 FUJI, HITACHI, HYPERFINE, OTHER, UNKNOWN = "fuji", "hitachi", "hyperfine", "other", "unknown"
 KEYS: Final = (SIEMENS, GE, PHILIPS, CANON, UIH, FUJI, HITACHI, HYPERFINE, OTHER, UNKNOWN)
+_WRITTEN: Final = {
+    SIEMENS: "Siemens", GE: "GE", PHILIPS: "Philips", CANON: "Canon", UIH: "United Imaging", FUJI: "Fujifilm",
+    HITACHI: "Hitachi", HYPERFINE: "Hyperfine", OTHER: "", UNKNOWN: "",
+}  # fmt: skip
 
 # Written where a name was not known, or by software that never filled in its template.
 _EMPTY: Final = frozenset(
@@ -44,6 +48,16 @@ def vendor_key(manufacturer: str | None) -> str:
         if pattern.search(words):
             return key
     return OTHER
+
+
+def written(text: str) -> str:
+    """A vendor key, or a text that begins with one, as people write it: "ge MR750" -> "GE MR750".
+
+    Keys are what tables, bindings and JSON hold; sentences and pages say this. A key that names nobody is left out
+    where a model follows it: "other Phantom 3000" -> "Phantom 3000".
+    """
+    key, _, rest = text.partition(" ")
+    return f"{_WRITTEN.get(key, key)} {rest}".strip() or key
 
 
 def _foreign(text: str) -> bool:

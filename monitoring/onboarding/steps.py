@@ -11,6 +11,7 @@ from monitoring.onboarding.acceptance import Trial
 from monitoring.onboarding.facts_store import Bound
 from registry.clinics_store import Clinic, Readiness
 from registry.onboarding.decisions_store import Acceptance, Onboarding
+from registry.vendors import written
 
 STEPS: Final = (
     "registered",
@@ -139,11 +140,12 @@ def _conformance(facts: Facts) -> Step:
                 "send studies; they are judged when they are answered",
             ))  # fmt: skip
         for row in rows:
-            said.append(f"{b.task} on {row['scanner']}: {row['fit']} of {row['studies']} fit")
+            where = f"{b.task} on {written(row['scanner'])}"
+            said.append(f"{where}: {row['fit']} of {row['studies']} fit")
             if row["fit"] < asked.conform_share * row["studies"]:
                 unsaid = f", {row['unknown']} headers do not say" if row["unknown"] else ""
                 missing.append(Missing(
-                    f"{b.task} on {row['scanner']}: {row['fit']} of its newest {row['studies']} fit{unsaid}", THEM,
+                    f"{where}: {row['fit']} of its newest {row['studies']} fit{unsaid}", THEM,
                     f"change its protocol as radfleet clinic conformance {slug} advises",
                 ))  # fmt: skip
     return Step("conformance", "; ".join(said) or "nothing judged yet", tuple(missing))

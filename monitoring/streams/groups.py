@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from registry.vendors import written
+
 PARTS: Final = ("vendor", "model", "software_major", "field_t", "coil", "protocol")
 WORDS: Final = {
     "vendor": "manufacturer", "model": "model", "software_major": "software release", "field_t": "field strength",
@@ -68,6 +70,11 @@ def machine(its: Mapping[str, str]) -> str:
     """The scanner as people call it."""
     known = [its[part] for part in ("vendor", "model") if its[part] != UNKNOWN]
     return " ".join(known) or "scanner without a name in its header"
+
+
+def said(part: str, text: str) -> str:
+    """What a part says, as people write it."""
+    return written(text) if part == "vendor" else text
 
 
 def _text(value: object) -> str:

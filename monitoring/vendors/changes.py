@@ -11,6 +11,8 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
+from registry.vendors import written
+
 UNKNOWN = "?"
 
 
@@ -89,9 +91,9 @@ def sentence(event: Event) -> str:
     who = ", ".join(sorted({seen.clinic for seen in event.clinics}))
     count = len({seen.clinic for seen in event.clinics})
     if event.kind == "software":
-        what = f"{event.vendor} software became {event.after}"
+        what = f"{written(event.vendor)} software became {event.after}"
     else:
-        what = f"a {event.after} began to send"
+        what = f"a {written(event.after)} began to send"
     where = f"at {who}" if count == 1 else f"in {count} clinics ({who})"
     also = f"; {', '.join(event.also_there)} had it before" if event.also_there else ""
     return f"{what} {where}, since {event.since:%Y-%m-%d}{also}"

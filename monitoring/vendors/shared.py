@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import fsum
 
+from registry.vendors import written
+
 WATCH = 10
 """A clinic carries an event when its own S is at least h / 10."""
 LEAST = 2
@@ -59,7 +61,7 @@ def shared(members: Iterable[Member]) -> list[Shared]:
 
 def sentence(its: Shared) -> str:
     """What it says, in one sentence."""
-    where = f"{its.vendor} software {its.software}, {len(its.clinics)} clinics ({', '.join(its.clinics)})"
+    where = f"{written(its.vendor)} software {its.software}, {len(its.clinics)} clinics ({', '.join(its.clinics)})"
     if not its.event:
         return f"{where}: no drift in common ({its.statistic:.0f} of {its.threshold:.0f})"
     since = f" since {its.since:%Y-%m-%d}" if its.since else ""

@@ -17,6 +17,7 @@ from monitoring.web import charts, words
 from registry.core.errors import RadfleetError
 from registry.core.output import ago
 from registry.sign_in.sessions_store import Session
+from registry.vendors import written
 
 HERE = Path(__file__).parent
 NAV = (
@@ -130,6 +131,7 @@ def templates() -> Environment:
         short=words.short,
         said=words.said,
         shape=words.shape,
+        written=written,
     )
     env.globals.update(spark=charts.spark, series=charts.series)
     return env

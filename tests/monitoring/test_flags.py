@@ -220,8 +220,8 @@ def test_a_sentence_names_the_machine_before_its_settings() -> None:
     )
     said = sentences.arrival("FLAIR", its)
     assert said == (
-        "FLAIR comes from a new scanner (ge MR750) since 3 March 2026: "
-        "manufacturer siemens -> ge, model Prisma -> MR750."
+        "FLAIR comes from a new scanner (GE MR750) since 3 March 2026: "
+        "manufacturer Siemens -> GE, model Prisma -> MR750."
     )
 
 

@@ -50,7 +50,7 @@ def test_a_sentence_says_by_how_much_and_of_how_many(factor: float, way: str) ->
     assert abs(its.studies - (its.seq - its.since.seq + 1)) == 0
     said = sentences.drift("FLAIR", its, PRISMA)
     assert said.startswith(
-        f"FLAIR from the siemens Prisma: f0 {way} by about {abs(its.percent or 0):.0f} % since 3 March 2026"
+        f"FLAIR from the Siemens Prisma: f0 {way} by about {abs(its.percent or 0):.0f} % since 3 March 2026"
     )
     assert f"({its.studies} studies)." in said
 
@@ -80,7 +80,7 @@ def test_a_scanner_that_came_in_the_same_days_is_said_not_to_be_told_apart() -> 
     for low, high, apart in ((95, 110, True), (104, 110, False), (95, 102, False)):
         at = replace(its, since=Began(101, MARCH, low, MARCH, high, MARCH))
         raised = follower.drift_flag(key, at, 1, None, stream)
-        assert ("siemens Skyra came in the same days" in raised.sentence) == apart
+        assert ("Siemens Skyra came in the same days" in raised.sentence) == apart
         assert raised.cause["came"] == ([groups.name(SKYRA)] if apart else [])
 
 

@@ -57,3 +57,24 @@ def test_every_collected_spelling(tests_data: Path) -> None:
 def test_spellings_nobody_collected(written: str | None, key: str) -> None:
     assert vendors.vendor_key(written) == key
     assert key in vendors.KEYS
+
+
+@pytest.mark.parametrize(
+    ("text", "as_people_write"),
+    [
+        ("siemens", "Siemens"),
+        ("ge MR750", "GE MR750"),
+        ("other Phantom 3000", "Phantom 3000"),
+        ("unknown", "unknown"),
+        ("no scanner yet", "no scanner yet"),
+    ],
+)
+def test_a_key_is_written_as_people_do(text: str, as_people_write: str) -> None:
+    assert vendors.written(text) == as_people_write
+
+
+def test_every_key_has_a_name_or_is_left_out() -> None:
+    for key in vendors.KEYS:
+        named = vendors.written(f"{key} Model").removesuffix("Model").strip()
+        assert (named == "") == (key in (vendors.OTHER, vendors.UNKNOWN))
+        assert vendors.vendor_key(named) == key or not named

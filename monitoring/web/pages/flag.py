@@ -7,7 +7,7 @@ from typing import Any
 from monitoring import flags, flags_store
 from monitoring.errors import FlagUnknown
 from monitoring.evidence import freeze
-from monitoring.streams.groups import WORDS
+from monitoring.streams.groups import WORDS, said
 from monitoring.web import views_store, words
 from monitoring.web.desk import Told, Visit
 from monitoring.web.errors import FormInvalid, PageUnknown
@@ -71,10 +71,14 @@ def changed(rows: list[dict[str, Any]], since_seq: int | None) -> int | None:
 def cause(known: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A flag's cause in words: what of the scanner changed, then what the scanner is."""
     moved = [
-        (WORDS.get(part, part), f"{before} → {after}")
-        for part, (before, after) in known.get("changed", {}).items()
+        (WORDS.get(part, part), " → ".join(said(part, at) for at in pair))
+        for part, pair in known.get("changed", {}).items()
     ]
-    same = [(word, str(known[part])) for part, word in WORDS.items() if known.get(part) not in (None, "?")]
+    same = [
+        (word, said(part, str(known[part])))
+        for part, word in WORDS.items()
+        if known.get(part) not in (None, "?")
+    ]
     return [*moved, *(pair for pair in same if pair[0] not in dict(moved))]
 
 

@@ -57,7 +57,7 @@ def test_the_page_shows_conformance_with_advice_and_the_frozen_report(way: Way, 
     with site.client("vera") as vera:
         page = vera.get(PAGE).text
         assert "Set the slice thickness to 3 mm or less" in page
-        assert "siemens Prisma" in page
+        assert "Siemens Prisma" in page
         address = f"/clinics/north/reports/{one.digest[7:19]}"
         assert address in page
         answer = vera.get(address)

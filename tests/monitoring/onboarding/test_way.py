@@ -82,7 +82,7 @@ def test_a_scanner_that_does_not_fit_is_named_with_one_advice_a_rule(way: Way) -
     way.answered(2, {"vendor": "ge", "model": "Old", "sequence_class": "FLAIR"})
     step = way.step("conformance")
     assert not step.done
-    assert any("siemens Prisma: 0 of its newest 10 fit" in m.what for m in step.missing)
+    assert any("Siemens Prisma: 0 of its newest 10 fit" in m.what for m in step.missing)
     assert any("2 headers do not say" in m.what for m in step.missing)
     rows = {row["scanner"]: row for row in way.standing().conformance}
     thick = rows["siemens Prisma"]

@@ -47,7 +47,7 @@ def test_fifty_studies_make_a_reference_and_a_shift_is_flagged_once(world: World
     ((kind, state, seq, sentence, features, _),) = flags(world)
     assert (kind, state, features[0]["name"], features[0]["direction"]) == ("drift", "open", "snr_wm", "up")
     assert 110 < seq <= 135
-    assert sentence.startswith("T1 from the siemens Prisma: signal to noise in white matter rose since")
+    assert sentence.startswith("T1 from the Siemens Prisma: signal to noise in white matter rose since")
     ((since,),) = world.sql("select since_seq from monitoring.flag")
     assert abs(since - 111) <= 10
     clinic.many(5, shift=2.5)

@@ -67,12 +67,12 @@ def facts(**changed: object) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"te_ms": 120.0, "protocol": "f"}, "a changed protocol (siemens Prisma) since 1 March 2026: "
+        ({"te_ms": 120.0, "protocol": "f"}, "a changed protocol (Siemens Prisma) since 1 March 2026: "
          "echo time (ms) 90 -> 120."),
-        ({"ti_ms": 2200.0, "spacing_mm": [1.0, 1.0, 5.0], "protocol": "f"}, "a changed protocol (siemens Prisma) since "
+        ({"ti_ms": 2200.0, "spacing_mm": [1.0, 1.0, 5.0], "protocol": "f"}, "a changed protocol (Siemens Prisma) since "
          "1 March 2026: inversion time (ms) 2500 -> 2200, voxel (mm) 1 x 1 x 3 -> 1 x 1 x 5."),
-        ({"protocol": "f"}, "a changed protocol (siemens Prisma) since 1 March 2026: protocol 0123456789abcdef -> f."),
-        ({"software_major": "XA30", "te_ms": 92.0, "protocol": "f"}, "a changed scanner (siemens Prisma) since "
+        ({"protocol": "f"}, "a changed protocol (Siemens Prisma) since 1 March 2026: protocol 0123456789abcdef -> f."),
+        ({"software_major": "XA30", "te_ms": 92.0, "protocol": "f"}, "a changed scanner (Siemens Prisma) since "
          "1 March 2026: software release E11 -> XA30, echo time (ms) 90 -> 92. They came with one study, so what each "
          "does cannot be told apart."),
     ],

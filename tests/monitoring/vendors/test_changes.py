@@ -40,7 +40,7 @@ def test_one_roll_out_in_three_clinics_is_one_event() -> None:
     ]  # fmt: skip
     assert event.also_there == ("lake",)
     said = (
-        "siemens software became XA30 in 3 clinics (north, south, west), since 2026-03-11; lake had it before"
+        "Siemens software became XA30 in 3 clinics (north, south, west), since 2026-03-11; lake had it before"
     )
     assert sentence(event) == said
 
@@ -50,7 +50,7 @@ def test_a_new_machine_is_a_scanner_event_that_names_the_one_before() -> None:
     (event,) = events(fleet)
     assert (event.kind, event.after) == ("scanner", "ge Signa")
     assert event.clinics[0].before == "siemens Prisma"
-    assert sentence(event) == "a ge Signa began to send at north, since 2026-03-11"
+    assert sentence(event) == "a GE Signa began to send at north, since 2026-03-11"
 
 
 def test_a_header_without_software_is_no_change() -> None:

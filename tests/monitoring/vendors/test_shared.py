@@ -19,7 +19,7 @@ def test_one_roll_out_in_three_clinics_is_one_event() -> None:
                     member("hill", 2, "E11"), member("lake", 3, "E11")])  # fmt: skip
     assert [one.event for one in found] == [True, False]
     assert sentence(found[0]) == (
-        "siemens software XA30, 3 clinics (north, south, west) drift together since 2026-03-02, "
+        "Siemens software XA30, 3 clinics (north, south, west) drift together since 2026-03-02, "
         "carried by north, south, west: one event"
     )
     assert "no drift in common" in sentence(found[1])
