@@ -1,13 +1,10 @@
 """The demo's third act: reviewed studies of the new scanner, a fine-tuned version, two people, the flag ends."""
 
-import json
-import subprocess
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from registry.core.output import talk
-from serving.demo.drift import CAST, CLINIC, TASK
+from serving.demo.drift import CAST, CLINIC, TASK, folder
 from serving.demo.errors import DemoFailed
 from serving.demo.people import COHORT
 from serving.demo.stage import Stage
@@ -20,15 +17,6 @@ SIMULATED: Final = (
 _FORBIDDEN: Final = 4  # the exit code of an approval by who proposed
 
 
-def render(stage: Stage) -> subprocess.Popen[bytes]:
-    """Begin to draw the simulated people whom the replaced scanner sees."""
-    return stage.start("serving.demo.people", str(_folder(stage)), json.dumps(CAST), log="people.log")
-
-
-def _folder(stage: Stage) -> Path:
-    return stage.home / "scans" / CLINIC
-
-
 def accounts(stage: Stage) -> None:
     """A reader, the one who proposes and the one who approves; margins for as few people as a demo has."""
     for name, role in ((READS, "qa"), (PROPOSES, "ml"), (APPROVES, "ml")):
@@ -36,11 +24,8 @@ def accounts(stage: Stage) -> None:
     stage.run("policy", "set", "--clinic-people-min", "6", "--reason", "demo: six simulated people judge")
 
 
-def scanned(stage: Stage, people: subprocess.Popen[bytes]) -> None:
-    """Send those who are reviewed, once they are drawn. Raises DemoFailed."""
-    stage.wait("the simulated people", lambda: people.poll() is not None, 240)
-    if people.returncode:
-        raise DemoFailed("no simulated people", why=(stage.home / "people.log").read_text()[-1500:])
+def scanned(stage: Stage) -> None:
+    """Send those who are reviewed."""
     _send(stage, "cohort")
     stage.say(f"{CLINIC}: {COHORT} simulated people scanned on the new scanner")
 
@@ -97,7 +82,7 @@ def rebound(stage: Stage, clinic: str, task: str, version: str) -> None:
 
 
 def _send(stage: Stage, which: str) -> None:
-    stage.send(_folder(stage) / which, CAST["ae"])
+    stage.send(folder(stage) / which, CAST["ae"])
 
 
 def _studies(stage: Stage) -> list[dict[str, Any]]:
@@ -124,7 +109,7 @@ def reviewed(stage: Stage) -> None:
     def more() -> bool:
         for number, study in enumerate(_done(stage)):
             if study and number not in read:
-                mask = f"{_folder(stage)}/cohort/{number:02d}.nii.gz"
+                mask = f"{folder(stage)}/cohort/{number:02d}.nii.gz"
                 stage.run(
                     "review", "add", study, "--decision", "edit", "--mask", mask, "--blinded",
                     "--note", "no reader: the lesions as they were drawn", "--as", READS,

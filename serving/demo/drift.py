@@ -1,5 +1,6 @@
 """The demo's second act: a scanner is replaced without a word, the monitor flags it, and its evidence is frozen."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -20,13 +21,14 @@ CAST: Final = {
 }
 
 
-def measure(stage: Stage, head: Path) -> subprocess.Popen[bytes]:
-    """Begin to measure the simulated past of ``west`` from the pixels of one real head."""
-    return stage.start("serving.demo.past", str(head), str(_table(stage)), log="past.log")
+def render(stage: Stage) -> subprocess.Popen[bytes]:
+    """Begin to draw the simulated people of ``west`` and to measure its past from their pixels."""
+    return stage.start("serving.demo.people", str(folder(stage)), json.dumps(CAST), log="people.log")
 
 
-def _table(stage: Stage) -> Path:
-    return stage.home / "west-past.csv"
+def folder(stage: Stage) -> Path:
+    """Where the studies of ``west`` lie before they are sent, and its past."""
+    return stage.home / "scans" / CLINIC
 
 
 def clinic(stage: Stage, pacs_port: int) -> None:
@@ -36,14 +38,12 @@ def clinic(stage: Stage, pacs_port: int) -> None:
     stage.deliver_to(CLINIC, pacs_port)
 
 
-def backfill(stage: Stage, past: subprocess.Popen[bytes]) -> None:
-    """Take the measured past over, marked as simulated."""
-    stage.wait("the simulated past", lambda: past.poll() is not None, 240)
-    if past.returncode:
-        raise DemoFailed(
-            "the simulated past could not be measured", why=(stage.home / "past.log").read_text()
-        )
-    stage.run("study", "backfill", CLINIC, str(_table(stage)), "--task", TASK, "--simulated")
+def backfill(stage: Stage, people: subprocess.Popen[bytes]) -> None:
+    """Take the measured past over, marked as simulated, once the people are drawn. Raises DemoFailed."""
+    stage.wait("the simulated people", lambda: people.poll() is not None, 240)
+    if people.returncode:
+        raise DemoFailed("no simulated people", why=(stage.home / "people.log").read_text()[-1500:])
+    stage.run("study", "backfill", CLINIC, str(folder(stage) / "past.csv"), "--task", TASK, "--simulated")
     stage.say(
         f"west: a simulated past of {BEFORE + AFTER} studies; after study {BEFORE} its scanner was replaced"
     )

@@ -67,7 +67,7 @@ def _wait() -> None:
 def _acts(stage: Stage) -> dict[str, Any]:
     pacs_port = free_ports(1)[0]
     pacs = stage.start("serving.demo.pacs", str(pacs_port), str(stage.home / "pacs"), log="pacs.jsonl")
-    past, people = drift.measure(stage, HEADS / "study1_FLAIR.nii.gz"), cure.render(stage)
+    people = drift.render(stage)
     stage.say("a receiving PACS listens; radfleet up starts PostgreSQL, MLflow, Ray Serve, doors and workers")
     up = stage.start("registry.cli", "up", log="up.log")
     # Clinics and versions need the database and MLflow alone: the networks load meanwhile.
@@ -78,8 +78,8 @@ def _acts(stage: Stage) -> dict[str, Any]:
     up_s = time.monotonic() - stage.began
     stage.say("everything is up")
     studies = _send(stage)
-    drift.backfill(stage, past)
-    cure.scanned(stage, people)
+    drift.backfill(stage, people)
+    cure.scanned(stage)
     with ThreadPoolExecutor(1) as beside:
         reading = beside.submit(cure.reviewed, stage)  # a reader does not wait until the others have finished
         rows, rebind_s, flag = _watched(stage, studies, pacs)
