@@ -219,7 +219,7 @@ where f.clinic = %(clinic)s and f.resolved_at is not null
 order by at desc limit %(limit)s"""
 
 
-def timeline(conn: Conn, clinic: str, limit: int = 20) -> list[Row]:
+def timeline(conn: Conn, clinic: str, limit: int) -> list[Row]:
     """What was bound and flagged at a clinic, the latest first."""
     return _rows(conn, TIMELINE, clinic=clinic, limit=limit)
 

@@ -15,6 +15,7 @@ from monitoring.qa import (
     peers_store,
     qa_store,
 )
+from monitoring.vendors import changes, vendors_store
 from monitoring.web import views_store, words
 from monitoring.web.desk import Visit
 from monitoring.web.errors import PageUnknown
@@ -23,8 +24,9 @@ from monitoring.web.render import Page
 from registry import clinics, holds_store
 from registry.core.db import Conn
 from registry.onboarding import readiness
+from registry.vendors import written
 
-DAYS, REPORTS = daily.DAYS, 6
+DAYS, REPORTS, HAPPENED = daily.DAYS, 6, 20
 _HEADING = {
     "fine_tune": "{}: give it a fine-tuned version.",
     "recalibrate": "{}: recalibrate the version that answers it.",
@@ -55,7 +57,7 @@ def show(visit: Visit) -> Page:
         }
         estimates = estimated_store.latest(conn, slug)
         studies = views_store.studies(conn, slug, limit=12)
-        past = views_store.timeline(conn, slug)
+        past = _happened(conn, slug)
         closures = views_store.closures(conn, slug)
         same = concordance.concordance(
             concordance_store.rows(conn, slug, qa_store.now(conn) - timedelta(days=DAYS))
@@ -89,6 +91,19 @@ def show(visit: Visit) -> Page:
         stop = words.count(len(facts["holds"]), "hold stops", "holds stop")
         heading = f"{about['name']}: {stop} delivery, release what is over."
     return Page("clinic.html", "/", heading, facts)
+
+
+def _happened(conn: Conn, slug: str) -> list[dict[str, Any]]:
+    """What was bound and flagged, and what changed at its scanners, the latest first."""
+    found = views_store.timeline(conn, slug, HAPPENED)
+    for event in changes.events(vendors_store.spans(conn, slug)):
+        for seen in event.clinics:
+            what = written(f"{event.vendor} {seen.model}") if event.kind == "software" else "another machine"
+            found.append({
+                "at": seen.since, "kind": event.kind, "what": what,
+                "detail": f"{written(seen.before)} → {written(event.after)}", "who": "", "reason": "",
+            })  # fmt: skip
+    return sorted(found, key=lambda row: row["at"], reverse=True)[:HAPPENED]
 
 
 def _quality(conn: Conn, slug: str) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ def show(visit: Visit) -> Page:
         first = str(told[0]["sentence"])
         heading = f"Look first where the newest change was: {first}."
     elif table:
-        heading = f"Nothing to do: {words.count(len(table), 'scanner software')} seen, and none changed."
+        heading = f"Nothing to do: {words.count(len(table), 'software release')} seen, and none changed."
     else:
         heading = "No study was answered yet, so no scanner is known."
     return Page("vendors.html", "/vendors", heading, {"events": told, "scanners": table})
