@@ -52,18 +52,22 @@ def flag_list(
 def flag_show(number: Number, as_json: AsJson = False) -> None:
     """Show one flag with its record, and whether the record is whole."""
     from monitoring import flags, flags_store
+    from monitoring.onboarding import deviating
     from registry.core.db import database
 
     with database(settings()).monitor() as conn:
         its = flags.show(conn, number)
+        fit = deviating.told(deviating.beside(conn, its))
         events = flags_store.events(conn, its["clinic_id"], number)
     whole = flags.record_is_whole(events)
     record = [{"at": e.at, "by": e.actor, "what": e.type, "body": e.body} for e in events]
     if as_json:
-        show([its | {"record": record, "record_is_whole": whole}], as_json=True)
+        show([its | {"conformance": fit, "record": record, "record_is_whole": whole}], as_json=True)
         return
     for name in _WHOLE:
         typer.echo(f"{name:<20} {its[name] if its[name] not in (None, []) else '-'}")
+    for sentence in fit["sentences"] if fit else ("-",):
+        typer.echo(f"{'conformance':<20} {sentence}")
     typer.echo(f"{'record':<20} {'whole' if whole else 'CHANGED AFTERWARDS'}\n")
     show(record, as_json=False)
 

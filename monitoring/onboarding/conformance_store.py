@@ -1,6 +1,6 @@
 """Rows of conformance: which settled studies are not judged yet, the verdicts, and what is read of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -102,3 +102,39 @@ def deviations(conn: Conn, clinic_id: UUID, digest: str) -> list[dict[str, Any]]
 def newest(conn: Conn, clinic_id: UUID, digest: str, studies: int) -> list[dict[str, Any]]:
     """Of each scanner's newest ``studies`` received ones: how many fit, and how many headers do not say."""
     return _dicts(conn, NEWEST, clinic_id=clinic_id, digest=digest, studies=studies)
+
+
+# The studies of a stream just before a change and since it, and how many did not meet each rule.
+AROUND = """
+with its as (
+  (select false as since, deviations from monitoring.conformance where clinic_id = %(clinic_id)s
+    and rules_digest = %(digest)s and task = %(task)s and sequence = %(sequence)s and seq < %(seq)s
+    order by seq desc limit %(studies)s)
+  union all
+  (select true, deviations from monitoring.conformance where clinic_id = %(clinic_id)s
+    and rules_digest = %(digest)s and task = %(task)s and sequence = %(sequence)s and seq >= %(seq)s
+    order by seq limit %(studies)s))
+select null as rule, count(*) filter (where not since)::int as before, count(*) filter (where since)::int as since
+from its
+union all
+select d.value ->> 'rule', count(*) filter (where not since)::int, count(*) filter (where since)::int
+from its, jsonb_array_elements(deviations) d where d.value ->> 'verdict' in ('warn', 'refuse') group by 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """Studies on both sides of a change. ``failed``: rule -> how many did not meet it (before, since)."""
+
+    n_before: int
+    n_since: int
+    failed: Mapping[str, tuple[int, int]]
+
+
+def around(
+    conn: Conn, clinic_id: UUID, digest: str, task: str, sequence: str, seq: int, studies: int
+) -> Around:
+    """The last ``studies`` before row ``seq`` and the first since, as the rules of this digest judged them."""
+    (whole, *rules) = conn.execute(AROUND, {
+        "clinic_id": clinic_id, "digest": digest, "task": task, "sequence": sequence, "seq": seq, "studies": studies,
+    }).fetchall()  # fmt: skip
+    return Around(whole[1], whole[2], {rule: (before, since) for rule, before, since in rules})

@@ -7,6 +7,7 @@ from typing import Any
 from monitoring import flags, flags_store
 from monitoring.errors import FlagUnknown
 from monitoring.evidence import freeze
+from monitoring.onboarding import deviating
 from monitoring.streams.groups import WORDS, said
 from monitoring.web import views_store, words
 from monitoring.web.desk import Told, Visit
@@ -44,12 +45,13 @@ def one(visit: Visit) -> Page:
         group = flag["cause"].get("group")
         others = views_store.elsewhere(conn, flag["clinic"], flag["task"], group) if group else []
         known = views_store.evidence(conn, flag["stream_id"])
+        fit = deviating.beside(conn, flag)
         report = None if visit.who.clinic_id else views_store.report(conn, flag["id"])
     may = visit.may(Act.FLAG) and flag["state"] != "resolved"
     facts: dict[str, Any] = {
         "flag": flag, "odds": evidence.lines(known), "evidence": known,
         "cause": cause(flag["cause"]), "elsewhere": others, "studies": rows[-20:][::-1],
-        "report": report, "may": may,
+        "report": report, "may": may, "conformance": deviating.told(fit),
         "events": [{"at": e.at, "actor": e.actor, "type": e.type, "body": json.loads(e.body)}
                    for e in reversed(events)],
         "whole": flags.record_is_whole(events),
