@@ -25,17 +25,19 @@ def metrics() -> None:
 
 @dashboard.command("sync")
 def sync(as_json: AsJson = False) -> None:
-    """Push the dashboards and a mark for each promotion to Grafana; what is there already is left alone."""
-    from monitoring.grafana import dashboards
+    """Push the dashboards, and marks at promotions and changes of scanners, to Grafana; what is there is left alone."""
+    from monitoring.grafana import dashboards, marks
     from monitoring.grafana import sync as grafana
     from monitoring.metrics import load_store
+    from monitoring.vendors import changes, vendors_store
     from registry.core.db import database
     from registry.core.settings import settings
 
     its = settings()
     with database(its).monitor() as conn:
-        changes = load_store.changes(conn, grafana.MARKS_MAX)
-    show(grafana.sync(its, dashboards.all_of_them(), changes), as_json=as_json)
+        found = marks.of_promotions(load_store.changes(conn, grafana.MARKS_MAX))
+        found += marks.of_scanners(changes.moments(changes.events(vendors_store.spans(conn))))
+    show(grafana.sync(its, dashboards.all_of_them(), found), as_json=as_json)
 
 
 @dashboard.command("show")

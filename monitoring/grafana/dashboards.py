@@ -116,7 +116,7 @@ def queries(dashboard: Json) -> Iterator[str]:
 def _dashboard(uid: str, title: str, choices: Sequence[Json], panels: Sequence[Json]) -> Json:
     source = {"type": "datasource", "name": "source", "label": "Prometheus", "query": "prometheus"}
     changes = {
-        "name": "Promotions and rollbacks", "enable": True, "iconColor": "purple",
+        "name": "Promotions, rollbacks and changes of scanners", "enable": True, "iconColor": "purple",
         "datasource": {"type": "grafana", "uid": "-- Grafana --"},
         "target": {"type": "tags", "tags": [TAG], "limit": 100, "matchAny": False},
     }  # fmt: skip

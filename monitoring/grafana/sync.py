@@ -1,4 +1,4 @@
-"""The doorway to Grafana: the dashboards in this tree, and a mark for each promotion and rollback.
+"""The doorway to Grafana: the dashboards in this tree, and marks at promotions, rollbacks and changes of scanners.
 
 Idempotent: what is there already is left alone, so it may run on a timer. Shapes of requests follow Grafana's OpenAPI.
 """
@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from monitoring.grafana.dashboards import FOLDER_TITLE, FOLDER_UID, TAG, Json
 from monitoring.grafana.errors import GrafanaAway, GrafanaRefused, GrafanaUnset
+from monitoring.grafana.marks import Mark
 from registry.core.settings import Settings
-from registry.verbs import short
 
 TIMEOUT_S = 10.0
 MARKS_MAX = 200
@@ -18,15 +18,15 @@ MARKS_MAX = 200
 _GIVEN = ("id", "version")
 
 
-def sync(settings: Settings, dashboards: Sequence[Json], changes: Sequence[Json]) -> list[Json]:
+def sync(settings: Settings, dashboards: Sequence[Json], marks: Sequence[Mark]) -> list[Json]:
     """Push; one row a thing: {"what", "name", "done": "created" | "changed" | "unchanged"}.
 
-    ``changes``: rows of load_store.changes. Raises GrafanaUnset, GrafanaAway, GrafanaRefused.
+    Of the marks the newest ``MARKS_MAX`` are pushed. Raises GrafanaUnset, GrafanaAway, GrafanaRefused.
     """
     api = _api(settings)
     done = [_folder(api)]
     done += [_dashboard(api, one) for one in dashboards]
-    done += _marks(api, changes[:MARKS_MAX])
+    done += _marks(api, sorted(marks, key=lambda mark: mark.at, reverse=True)[:MARKS_MAX])
     return done
 
 
@@ -53,31 +53,25 @@ def _dashboard(api: Any, wanted: Json) -> Json:
     return _row("dashboard", wanted["title"], "created" if there is None else "changed")
 
 
-def _marks(api: Any, changes: Sequence[Json]) -> Iterator[Json]:
-    """One annotation a change; the tag ``promotion-N`` says that it is there."""
-    if not changes:
+def _marks(api: Any, marks: Sequence[Mark]) -> Iterator[Json]:
+    """One annotation a mark; its own tag says that it is there."""
+    if not marks:
         return
     # Whatever the marks are about, ours are the newest: Grafana lists those first.
     known = _ask(lambda: api.GET(f"/annotations?tags={TAG}&type=annotation&limit={10 * MARKS_MAX}")) or []
-    marked = {tag for one in known for tag in one.get("tags", [])}
-    for change in changes:
-        tag = f"promotion-{change['id']}"
-        name = f"{change['kind']} {change['id']}"
-        if tag in marked:
-            yield _row("annotation", name, "unchanged")
+    there = {tag for one in known for tag in one.get("tags", [])}
+    for mark in marks:
+        if mark.tag in there:
+            yield _row("annotation", mark.name, "unchanged")
             continue
-        text = (
-            f"{change['clinic']}, {change['task']} ({change['scope'].partition(':')[0]}): {change['kind']} to "
-            f"{change['model']} ({short(change['digest'])})"
-        )
         # Not the library's add_annotation: it sends "dashboardId": null, which the OpenAPI does not allow.
         body = {
-            "time": int(change["changed_at"].timestamp() * 1000),
-            "tags": [TAG, change["kind"], change["clinic"], tag],
-            "text": text,
+            "time": int(mark.at.timestamp() * 1000),
+            "tags": [TAG, *mark.tags, mark.tag],
+            "text": mark.text,
         }
         _ask(lambda body=body: api.POST("/annotations", json=body))  # type: ignore[misc]
-        yield _row("annotation", name, "created")
+        yield _row("annotation", mark.name, "created")
 
 
 def _row(what: str, name: str, done: str) -> Json:

@@ -86,6 +86,18 @@ def table(spans: Iterable[Span]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def moments(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """Every change as one clinic saw it: clinic, at, kind, what changed, and from what to what."""
+    return [
+        {
+            "clinic": seen.clinic, "at": seen.since, "kind": event.kind,
+            "what": written(f"{event.vendor} {seen.model}") if event.kind == "software" else "another machine",
+            "detail": f"{written(seen.before)} → {written(event.after)}",
+        }
+        for event in events for seen in event.clinics
+    ]  # fmt: skip
+
+
 def sentence(event: Event) -> str:
     """The event in one sentence, with dates as the studies gave them."""
     who = ", ".join(sorted({seen.clinic for seen in event.clinics}))

@@ -5,6 +5,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from monitoring.vendors.changes import Span
+from monitoring.vendors.protocols import Arrived, Used
 from monitoring.vendors.shared import Member
 from registry.core.db import Conn
 
@@ -64,3 +65,27 @@ def members(conn: Conn) -> list[Member]:
     return [
         Member(clinic, vendor, software, s, h, since) for clinic, vendor, software, _, s, h, since in rows
     ]
+
+
+USED = """
+select s.clinic, s.sequence, g as facts, (g ->> 'first_at')::timestamptz as first_at, (g ->> 'n')::int as studies
+from monitoring.stream_v s cross join lateral jsonb_array_elements(s.scanner_groups) g
+where s.stream_id is not null and s.state <> 'superseded' and jsonb_typeof(g) = 'object'
+  and (%(clinic)s::text is null or s.clinic = %(clinic)s)
+order by s.clinic, s.stream_id limit 100000"""
+ARRIVED = """
+select f.clinic, f.sequence, f.cause as facts, f.cause -> 'changed' as change, f.since_at as since
+from monitoring.flag_v f where f.kind = 'acquisition' and (%(clinic)s::text is null or f.clinic = %(clinic)s)
+order by f.id desc limit 2000"""
+
+
+def used(conn: Conn, clinic: str | None = None) -> list[Used]:
+    """The scanner groups of every present reference, of a clinic or of the fleet."""
+    with conn.cursor(row_factory=class_row(Used)) as cursor:
+        return cursor.execute(USED, {"clinic": clinic}).fetchall()
+
+
+def arrived(conn: Conn, clinic: str | None = None) -> list[Arrived]:
+    """The newest 2,000 scanner groups that a reference did not know."""
+    with conn.cursor(row_factory=class_row(Arrived)) as cursor:
+        return cursor.execute(ARRIVED, {"clinic": clinic}).fetchall()

@@ -24,7 +24,6 @@ from monitoring.web.render import Page
 from registry import clinics, holds_store
 from registry.core.db import Conn
 from registry.onboarding import readiness
-from registry.vendors import written
 
 DAYS, REPORTS, HAPPENED = daily.DAYS, 6, 20
 _HEADING = {
@@ -95,14 +94,8 @@ def show(visit: Visit) -> Page:
 
 def _happened(conn: Conn, slug: str) -> list[dict[str, Any]]:
     """What was bound and flagged, and what changed at its scanners, the latest first."""
-    found = views_store.timeline(conn, slug, HAPPENED)
-    for event in changes.events(vendors_store.spans(conn, slug)):
-        for seen in event.clinics:
-            what = written(f"{event.vendor} {seen.model}") if event.kind == "software" else "another machine"
-            found.append({
-                "at": seen.since, "kind": event.kind, "what": what,
-                "detail": f"{written(seen.before)} → {written(event.after)}", "who": "", "reason": "",
-            })  # fmt: skip
+    seen = changes.moments(changes.events(vendors_store.spans(conn, slug)))
+    found = views_store.timeline(conn, slug, HAPPENED) + [row | {"who": "", "reason": ""} for row in seen]
     return sorted(found, key=lambda row: row["at"], reverse=True)[:HAPPENED]
 
 

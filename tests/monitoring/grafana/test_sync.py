@@ -67,6 +67,25 @@ def test_it_pushes_once_and_then_leaves_alone(run, there: Grafana) -> None:  # t
     assert [r for r in there.requests if r[0] != "GET"] == writes, "nothing is written twice"
 
 
+def test_a_change_of_a_scanner_is_marked_at_its_clinic_once(run, there: Grafana, fresh_db) -> None:  # type: ignore[no-untyped-def]
+    put = (
+        "insert into monitoring.acquisition(clinic_id, vendor, model, software, studies, first_at, last_at)"
+        " select id, 'siemens', 'Prisma', %s, 30, %s, now() from registry.clinic order by slug limit 1"
+    )
+    with fresh_db.connect() as conn:
+        conn.execute(put, ("E11", "2026-03-01T00:00Z"))
+        conn.execute(put, ("XA30", "2026-03-11T00:00Z"))
+    run()
+    (mark,) = [one for one in there.annotations if "software" in one["tags"]]
+    assert mark["text"].endswith(": Siemens Prisma, E11 → XA30") and mark["time"] == 1773187200000
+    with fresh_db.connect() as conn:  # a study of the day before comes late
+        conn.execute(
+            "update monitoring.acquisition set first_at = '2026-03-10T00:00Z' where software = 'XA30'"
+        )
+    _, rows, _ = run()
+    assert set(done(rows).values()) == {"unchanged"}
+
+
 def test_a_hand_made_change_is_put_back(run, there: Grafana) -> None:  # type: ignore[no-untyped-def]
     run()
     there.dashboards["radfleet-fleet"]["dashboard"]["title"] = "mine"
