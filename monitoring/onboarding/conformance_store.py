@@ -114,27 +114,44 @@ with its as (
   (select true, deviations from monitoring.conformance where clinic_id = %(clinic_id)s
     and rules_digest = %(digest)s and task = %(task)s and sequence = %(sequence)s and seq >= %(seq)s
     order by seq limit %(studies)s))
-select null as rule, count(*) filter (where not since)::int as before, count(*) filter (where since)::int as since
+select null as rule, count(*) filter (where not since)::int as failed_before, count(*) filter (where since)::int, 0, 0
 from its
 union all
-select d.value ->> 'rule', count(*) filter (where not since)::int, count(*) filter (where since)::int
-from its, jsonb_array_elements(deviations) d where d.value ->> 'verdict' in ('warn', 'refuse') group by 1"""
+select d.value ->> 'rule', count(*) filter (where not since and not unsaid)::int,
+  count(*) filter (where since and not unsaid)::int, count(*) filter (where not since and unsaid)::int,
+  count(*) filter (where since and unsaid)::int
+from its, jsonb_array_elements(deviations) d,
+  lateral (select d.value ->> 'verdict' = 'unknown' as unsaid) u
+group by 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """How many did not meet a rule, of those whose header says what the rule asks."""
+
+    before: int
+    n_before: int
+    since: int
+    n_since: int
 
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """Studies on both sides of a change. ``failed``: rule -> how many did not meet it (before, since)."""
+    """Studies on both sides of a change, and each rule that one of them did not meet or did not speak of."""
 
     n_before: int
     n_since: int
-    failed: Mapping[str, tuple[int, int]]
+    failed: Mapping[str, Failed]
 
 
 def around(
     conn: Conn, clinic_id: UUID, digest: str, task: str, sequence: str, seq: int, studies: int
 ) -> Around:
     """The last ``studies`` before row ``seq`` and the first since, as the rules of this digest judged them."""
-    (whole, *rules) = conn.execute(AROUND, {
+    ((_, n_before, n_since, *_), *rules) = conn.execute(AROUND, {
         "clinic_id": clinic_id, "digest": digest, "task": task, "sequence": sequence, "seq": seq, "studies": studies,
     }).fetchall()  # fmt: skip
-    return Around(whole[1], whole[2], {rule: (before, since) for rule, before, since in rules})
+    return Around(n_before, n_since, {
+        rule: Failed(before, n_before - unsaid_before, since, n_since - unsaid_since)
+        for rule, before, since, unsaid_before, unsaid_since in rules
+    })  # fmt: skip

@@ -17,22 +17,20 @@ ALPHA = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """A rule that more studies do not meet since the change: ``since`` of ``n_since``, ``before`` of ``n_before``."""
+    """A rule that more studies do not meet since the change."""
 
     rule: str
     code: str
     advice: str
-    before: int
-    n_before: int
-    since: int
-    n_since: int
+    failed: store.Failed
 
     @property
     def sentence(self) -> str:
         """It in words."""
+        its = self.failed
         return (
-            f"{self.code}: {self.since} of {self.n_since} studies since then do not meet it, {self.before} of"
-            f" {self.n_before} before. {self.advice}"
+            f"{self.code}: {its.since} of {its.n_since} studies since then do not meet it, {its.before} of"
+            f" {its.n_before} before. {self.advice}"
         )
 
 
@@ -44,14 +42,19 @@ class Beside:
     n_before: int
     n_since: int
     began: tuple[Began, ...]
+    rules: int
+    silent: int
+    """Rules of which no header says anything before the change, or none since."""
 
     @property
     def sentences(self) -> list[str]:
-        """What began, or that nothing did."""
-        judged = f"{self.n_since} studies since, {self.n_before} before"
-        return [one.sentence for one in self.began] or [
-            f"Nothing began that {self.standard} advises against: {judged}."
-        ]
+        """What began, or that nothing did as far as headers say."""
+        if self.began:
+            return [one.sentence for one in self.began]
+        said = f"No rule of {self.standard} is met less often since"
+        sizes = f"{self.n_since} studies since, {self.n_before} before"
+        silent = f"; of {self.silent} of its {self.rules} rules the headers of one side say nothing"
+        return [f"{said} ({sizes}){silent if self.silent else ''}."]
 
 
 def beside(conn: Conn, flag: Mapping[str, Any], standard: Standard | None = None) -> Beside | None:
@@ -64,7 +67,9 @@ def beside(conn: Conn, flag: Mapping[str, Any], standard: Standard | None = None
     )
     if not (counts.n_before and counts.n_since):
         return None
-    return Beside(its.label, counts.n_before, counts.n_since, tuple(began(its.rules, counts)))
+    silent = sum(1 for one in counts.failed.values() if not (one.n_before and one.n_since))
+    found = tuple(began(its.rules, counts))
+    return Beside(its.label, counts.n_before, counts.n_since, found, len(its.rules), silent)
 
 
 def told(its: Beside | None) -> dict[str, Any] | None:
@@ -78,20 +83,21 @@ def began(rules: Sequence[Rule], counts: store.Around) -> list[Began]:
     By Fisher's exact test, one-sided, at ``ALPHA`` over the number of rules (Bonferroni). A header that does not say
     is no deviation.
     """
-    found = []
-    for rule in rules:
-        before, since = counts.failed.get(rule.id, (0, 0))
-        if more_by_chance(before, counts.n_before, since, counts.n_since) <= ALPHA / len(rules):
-            found.append(
-                Began(rule.id, rule.code, rule.advice, before, counts.n_before, since, counts.n_since)
-            )
-    return sorted(found, key=lambda one: (-one.since, one.code))
+    found = [
+        Began(rule.id, rule.code, rule.advice, counts.failed[rule.id])
+        for rule in rules
+        if rule.id in counts.failed
+    ]
+    sure = [one for one in found if more_by_chance(one.failed) <= ALPHA / len(rules)]
+    return sorted(sure, key=lambda one: (-one.failed.since, one.code))
 
 
-def more_by_chance(before: int, n_before: int, since: int, n_since: int) -> float:
-    """P(as many or more fail on the later side), all margins given: the hypergeometric tail of Fisher's exact test."""
-    failed, every = before + since, n_before + n_since
-    ways = sum(
-        comb(failed, k) * comb(every - failed, n_since - k) for k in range(since, min(failed, n_since) + 1)
-    )
-    return ways / comb(every, n_since)
+def more_by_chance(its: store.Failed) -> float:
+    """P(as many or more fail on the later side), all margins given: the hypergeometric tail of Fisher's exact test.
+
+    1 where no header on one side said what the rule asks.
+    """
+    failed, every = its.before + its.since, its.n_before + its.n_since
+    most = min(failed, its.n_since)
+    ways = sum(comb(failed, k) * comb(every - failed, its.n_since - k) for k in range(its.since, most + 1))
+    return ways / comb(every, its.n_since)
