@@ -68,32 +68,21 @@ def qa(
 
 def vendors(clinic: OfClinic = None, as_json: AsJson = False) -> None:
     """Show manufacturer, model and software by clinic: what changed, since when, and who shares it."""
-    from monitoring.vendors import changes, protocols, shared, vendors_store
+    from monitoring.vendors.view import view
     from registry.core.db import database
 
     with database(settings()).monitor() as conn:
-        spans, members = vendors_store.spans(conn, clinic), vendors_store.members(conn)
-        used, arrived = vendors_store.used(conn, clinic), vendors_store.arrived(conn, clinic)
-    events, table = changes.events(spans), changes.table(spans)
-    together = [one for one in shared.shared(members) if clinic is None or clinic in one.clinics]
-    other = protocols.changes(arrived)
+        its = view(conn, clinic)
     if as_json:
-        told = [{"sentence": changes.sentence(event), **asdict(event)} for event in events]
-        drift = [{"sentence": shared.sentence(one), "event": one.event, **asdict(one)} for one in together]
-        moved = [{"sentence": one.sentence, **asdict(one)} for one in other]
-        show([{"events": told, "protocol_events": moved, "drift_together": drift, "scanners": table,
-               "protocols": protocols.table(used)}], as_json=True)  # fmt: skip
+        show([its], as_json=True)
         return
-    for event in events:
-        typer.echo(changes.sentence(event))
-    for one in other:
-        typer.echo(one.sentence)
-    for it in together:
-        typer.echo(shared.sentence(it))
-    show(table, as_json=False, empty="no study was answered yet")
-    if rows := protocols.table(used):
+    for name in ("events", "protocol_events", "drift_together"):
+        for row in its[name]:
+            typer.echo(row["sentence"])
+    show(its["scanners"], as_json=False, empty="no study was answered yet")
+    if its["protocols"]:
         talk("\nprotocols of the present references")
-        show([{name: row[name] for name in row if name != "settings"} for row in rows], as_json=False)
+        show([{k: v for k, v in row.items() if k != "settings"} for row in its["protocols"]], as_json=False)
 
 
 def reports(clinic: OfClinic = None, limit: Limit = ROWS, as_json: AsJson = False) -> None:

@@ -1,5 +1,7 @@
 """A clinic's page tells what changed at its own scanners beside what was bound and flagged."""
 
+from psycopg.types.json import Jsonb
+
 from tests.kit.site import Site
 from tests.kit.world import World
 
@@ -31,3 +33,19 @@ def test_a_clinics_page_tells_when_its_scanners_changed(site: Site, world: World
     with site.client("anna") as client:
         assert client.get("/clinics/north.json").json()["timeline"] == told
         assert "Philips Achieva: 5.7 → 5.9" in client.get("/clinics/south").text
+
+
+def test_the_vendor_page_begins_with_a_changed_protocol(site: Site, world: World) -> None:
+    world.sql("delete from monitoring.acquisition")
+    with site.client("anna") as client:
+        assert "no scanner is known" in client.get("/vendors").text
+        world.sql(
+            "insert into monitoring.flag(clinic_id, stream_id, kind, epoch, subject, seq, since_seq, since_at,"
+            " statistic, threshold, features, cause, sentence, would_change)"
+            " select clinic_id, id, 'acquisition', 1, 'group', 1, 1, "
+            "'2026-03-11T12:00Z', 0, 3650, '[]', %s, 's', 'w' from monitoring.stream",
+            Jsonb({"vendor": "siemens", "model": "Prisma", "changed": {"te_ms": ["90", "120"]}}),
+        )  # fmt: skip
+        page = client.get("/vendors").text
+    sentence = "another FLAIR protocol on the Siemens Prisma in 2 clinics (north, south), since 2026-03-11"
+    assert f"Look first where the newest change was: {sentence}" in page and "echo time (ms) 90 → 120" in page
