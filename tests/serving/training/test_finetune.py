@@ -157,17 +157,17 @@ def clinic(world: World, bases: dict[str, Path], small: None, monkeypatch: pytes
     made = Clinic(World(world.db), bases["low"], PEOPLE)
 
     def prepare(paths: Sequence[Path], accepts: Any, out_dir: Path) -> child.Prepared:
-        """The volume of the study whose turn it is: the folder's number is the item's place in the cohort."""
-        item, _ = pending.pop(0)
+        """The study's volume. Two threads ask, in any order: the folder's number is the item's place in the cohort."""
+        item, _ = items[int(out_dir.name)]
         save_volume(Volume(head(made.numbers[item.study_id])[0], THICK), out_dir)
         return child.Prepared(out_dir, [], {}, [], [])
 
-    pending: list[Any] = []
+    items: list[Any] = []
     real = cohorts.freeze
 
     def freeze(*words: Any, **more: Any) -> cohorts.Cohort:
         frozen = real(*words, **more)
-        pending[:] = frozen.items
+        items[:] = frozen.items
         return frozen
 
     monkeypatch.setattr(cohorts, "freeze", freeze)
@@ -201,6 +201,8 @@ def test_reviews_become_a_version_that_two_people_promote(clinic: Clinic, world:
         (f"cohort-{made.cohort.digest[7:19]}", False, 8),
         (f"generated-{scenes.digest()[7:19]}", True, 10),
     ]
+    active, candidate = made.report["active"]["clinic"], made.report["tiers"][0]["scores"]["clinic"]
+    assert all(0.1 < active[person] < candidate[person] for person in active), "an image met another's mask"
     folder = clinic.settings.root / "finetune" / made.cohort.digest[7:19]
     assert (folder / "report.json").exists() and not (folder / "studies").exists(), (
         "no image of a patient stays"
