@@ -217,7 +217,9 @@ def _proven(its: Evidence) -> Verdict | None:
 
 def size(statistic: float) -> str:
     """A statistic as people can read it: once far above its threshold it grows by powers of ten."""
-    return f"{statistic:.0f}" if statistic < 1e6 else f"{statistic:.0e}".replace("e+", "e").replace("e0", "e")
+    return (
+        f"{statistic:.0f}" if statistic < 1e6 else f"{statistic:.1e}".replace("e+0", "e").replace("e+", "e")
+    )
 
 
 def _drift(its: Evidence) -> Verdict | None:
