@@ -22,6 +22,7 @@ from serving.doors.filestore import Filestore
 from serving.doors.intake import Intake
 from serving.doors.record import DatabaseRecorder, hint_release
 from serving.doors.scp import DicomDoor, FindSender
+from serving.requestor import HANDLERS
 from tests.isolation.probes import Tally
 from tests.kit.dicom import heard, mr_instance, part10, uid
 from tests.kit.world import World
@@ -191,7 +192,7 @@ def AE_of(title: str) -> AE:
 
 
 def _associate(doors: Doors, title: str) -> object:
-    assoc = AE_of(title).associate("127.0.0.1", doors.dicom_port, ae_title=CALLED)
+    assoc = AE_of(title).associate("127.0.0.1", doors.dicom_port, ae_title=CALLED, evt_handlers=HANDLERS)
     if not assoc.is_established:
         raise SystemExit("a known sender was rejected: the probes would prove nothing")
     return assoc

@@ -7,6 +7,7 @@ import time
 
 from pynetdicom import evt
 
+from serving.requestor import HANDLERS
 from tests.kit.dicom import encoded, mr_instance
 from tests.serving.doors.test_scp import associate, send
 
@@ -27,7 +28,7 @@ def recorded(house):
         "127.0.0.1",
         house.port,
         ae_title=CALLED,
-        evt_handlers=[(evt.EVT_DATA_SENT, lambda e: pdus.append(e.data))],
+        evt_handlers=[*HANDLERS, (evt.EVT_DATA_SENT, lambda e: pdus.append(e.data))],
     )
     ds = mr_instance(size=32)
     assert send(assoc, encoded(ds), ds.SOPInstanceUID)[0] == 0

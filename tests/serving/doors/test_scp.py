@@ -17,6 +17,7 @@ from pynetdicom.sop_class import MRImageStorage, Verification
 from registry.core.db import DatabaseAway
 from serving.doors.elements import EXPLICIT_LE
 from serving.doors.errors import SenderUnknown
+from serving.requestor import HANDLERS
 from tests.kit.dicom import CANARY_ID, CANARY_NAME, encoded, heard, mr_instance, mr_series, uid, write_series
 from tests.serving.doors.conftest import CALLED, CALLING
 
@@ -28,7 +29,7 @@ def associate(house, calling=CALLING, called=CALLED, classes=(MRImageStorage,), 
     for sop_class in classes:
         ae.add_requested_context(sop_class, list(syntaxes))
     ae.add_requested_context(Verification)
-    return ae.associate("127.0.0.1", house.port, ae_title=called)
+    return ae.associate("127.0.0.1", house.port, ae_title=called, evt_handlers=HANDLERS)
 
 
 @pytest.fixture
