@@ -22,6 +22,8 @@ CONFIRMING: Final = 60
 """Reviews that a stream without drift or harm typically needs until it is confirmed healthy (measured, median)."""
 SETTLING: Final = 50
 """Studies after a change of the model within which nothing is tuned."""
+LARGE: Final = 1e6
+"""From here on a number is written with its power of ten."""
 ALL: Final = "all"
 
 
@@ -217,9 +219,12 @@ def _proven(its: Evidence) -> Verdict | None:
 
 def size(statistic: float) -> str:
     """A statistic as people can read it: once far above its threshold it grows by powers of ten."""
-    return (
-        f"{statistic:.0f}" if statistic < 1e6 else f"{statistic:.1e}".replace("e+0", "e").replace("e+", "e")
-    )
+    return f"{statistic:.0f}" if statistic < LARGE else with_power(statistic)
+
+
+def with_power(value: float) -> str:
+    """A large number with two digits and its power of ten, as pages write it too."""
+    return f"{value:.1e}".replace("e+0", "e").replace("e+", "e")
 
 
 def _drift(its: Evidence) -> Verdict | None:

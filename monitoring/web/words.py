@@ -3,6 +3,8 @@
 from datetime import date, datetime
 from typing import Any
 
+from monitoring.judge.verdict import LARGE, with_power
+
 # The kinds of status: each has a colour and a shape (templates/parts.html).
 BAD, WATCH, OK, NONE = "bad", "watch", "ok", "none"
 KINDS = {
@@ -50,8 +52,8 @@ def num(value: Any, digits: int = 3) -> str:
         return str(value)
     if value != value or value in (float("inf"), float("-inf")):
         return "-"
-    if isinstance(value, float) and abs(value) >= 1e6:
-        return f"{value:.1e}".replace("e+0", "e").replace("e+", "e")
+    if isinstance(value, float) and abs(value) >= LARGE:
+        return with_power(value)
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", "\u202f")
     return f"{value:.{digits}g}"

@@ -51,16 +51,12 @@ def send(assoc, data, sop_instance, sop_class=MRImageStorage):
     request.Priority = 2
     request.DataSet = BytesIO(data)
     context = assoc._get_valid_context(MRImageStorage, EXPLICIT_LE, "scu")
-    assoc._reactor_checkpoint.clear()
-    while not assoc._is_paused:
-        time.sleep(0.001)
     assoc.dimse.send_msg(request, context.context_id)
     if not data:  # pynetdicom sends no fragment at all then; an honest sender sends an empty last one
         empty = P_DATA()
         empty.presentation_data_value_list.append((context.context_id, b"\x02"))
         assoc.dul.send_pdu(empty)
     _, answer = assoc.dimse.get_msg(block=True)
-    assoc._reactor_checkpoint.set()
     return answer.Status, str(answer.ErrorComment or "")
 
 
