@@ -36,8 +36,8 @@ LOOK = """
   if (document.querySelectorAll('h1').length !== 1) found.push('not exactly one h1');
   if (!/[.:!?]$/.test(document.querySelector('h1')?.textContent.trim() || '')) found.push('the heading is no sentence');
   for (const node of document.querySelectorAll('dd')) {
-    const box = node.getBoundingClientRect();
-    if (seen(node) && box.width < 60) found.push(`${Math.round(box.width)} px for "${node.textContent.trim().slice(0, 30)}"`);
+    const px = Math.round(node.getBoundingClientRect().width);
+    if (seen(node) && px < 60) found.push(`${px} px for "${node.textContent.trim().slice(0, 30)}"`);
   }
   const wide = document.documentElement.scrollWidth;
   if (wide > innerWidth) found.push(`wider than the window: ${wide}`);
